@@ -1,0 +1,18 @@
+"""Landmark detectors behind one protocol, and the warp between a photograph and a canonical crop."""
+
+from maskfix.align.base import LandmarkDetector, mask_points_from_five
+from maskfix.align.factory import list_detectors, load_detector
+from maskfix.align.similarity import align, estimate_similarity, invert_affine, paste, transform_points, warp
+
+__all__ = [
+    "LandmarkDetector",
+    "align",
+    "estimate_similarity",
+    "invert_affine",
+    "list_detectors",
+    "load_detector",
+    "mask_points_from_five",
+    "paste",
+    "transform_points",
+    "warp",
+]

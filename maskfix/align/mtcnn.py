@@ -1,0 +1,57 @@
+"""MTCNN of facenet-pytorch; its weights come in the wheel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from maskfix.align.base import main_face, mask_points_from_five, nothing
+from maskfix.base import Landmarks, UInt8Array, check_photo
+
+
+class MtcnnDetector:
+    """MTCNN as a `LandmarkDetector`.
+
+    Photographs are handed over one by one: facenet-pytorch's batches want equal sizes and fail on a picture without a
+    face (facenet-pytorch issue 224).
+
+    Args:
+        device: `cpu` or `cuda`.
+        min_confidence: Faces below this score in [0, 1] count as no face.
+    """
+
+    name = "mtcnn"
+
+    def __init__(self, device: str = "cpu", min_confidence: float = 0.7) -> None:
+        from facenet_pytorch import MTCNN
+
+        self.version = version("facenet-pytorch")
+        self.min_confidence = min_confidence
+        self._mtcnn = MTCNN(keep_all=True, device=device, min_face_size=30)
+
+    def detect(self, photos: Sequence[UInt8Array]) -> list[Landmarks]:
+        """Find the main face of each photograph; see `LandmarkDetector.detect`."""
+        return [self._detect_one(photo) for photo in photos]
+
+    def _detect_one(self, photo: UInt8Array) -> Landmarks:
+        check_photo("photo", photo)
+        if min(photo.shape[:2]) < 32:
+            return nothing("picture smaller than 32 pixels")
+        boxes, scores, points = self._run(photo)
+        if boxes is None or not len(boxes):
+            return nothing()
+        keep = np.flatnonzero(np.asarray(scores, np.float64) >= self.min_confidence)
+        if not len(keep):
+            return nothing("only faces below the confidence threshold found")
+        best = int(keep[main_face(np.asarray(boxes)[keep], photo.shape[1], photo.shape[0])])
+        five = np.asarray(points[best], np.float32)
+        return Landmarks(five, mask_points_from_five(five), None, float(scores[best]), "")
+
+    def _run(self, photo: UInt8Array) -> tuple[Any, Any, Any]:
+        import torch
+
+        with torch.inference_mode():
+            return self._mtcnn.detect(photo, landmarks=True)  # type: ignore[no-any-return]

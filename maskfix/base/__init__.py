@@ -1,0 +1,47 @@
+"""Lowest floor: types, guards, errors, crop layouts, reading and writing pictures. Imports no other room."""
+
+from maskfix.base.checks import check_choice, check_crops, check_dtype, check_photo, check_range, check_shape
+from maskfix.base.errors import (
+    CheckpointError,
+    DatasetError,
+    DependencyError,
+    EmbedderError,
+    ImageError,
+    InputError,
+    MaskfixError,
+    WeightsError,
+)
+from maskfix.base.images import MAX_PIXELS, read_image, replacing, write_image
+from maskfix.base.layouts import ARCFACE_112, CropLayout, arcface_layout
+from maskfix.base.types import BoolArray, Completion, DoubleArray, FloatArray, Landmarks, Occluded, UInt8Array
+
+__all__ = [
+    "ARCFACE_112",
+    "MAX_PIXELS",
+    "BoolArray",
+    "CheckpointError",
+    "Completion",
+    "CropLayout",
+    "DatasetError",
+    "DependencyError",
+    "DoubleArray",
+    "EmbedderError",
+    "FloatArray",
+    "ImageError",
+    "InputError",
+    "Landmarks",
+    "MaskfixError",
+    "Occluded",
+    "UInt8Array",
+    "WeightsError",
+    "arcface_layout",
+    "check_choice",
+    "check_crops",
+    "check_dtype",
+    "check_photo",
+    "check_range",
+    "check_shape",
+    "read_image",
+    "replacing",
+    "write_image",
+]

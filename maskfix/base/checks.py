@@ -1,0 +1,105 @@
+"""One vocabulary of guards: each checks one thing and raises `InputError` naming what came and what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskfix.base.errors import InputError
+
+
+def check_shape(name: str, array: Any, shape: tuple[int | None, ...]) -> None:
+    """Check the shape of an array or tensor; `None` in `shape` stands for any length.
+
+    Args:
+        name: What the caller calls the array, for the message.
+        array: Anything with a `shape`.
+        shape: Expected lengths, `None` where any length will do.
+
+    Raises:
+        InputError: If the number of axes or a fixed length differs.
+
+    Example:
+        >>> check_shape("crops", np.zeros((2, 8, 8, 3)), (None, 8, 8, 3))
+        >>> check_shape("crops", np.zeros((8, 8)), (None, 8, 8, 3))
+        Traceback (most recent call last):
+        ...
+        maskfix.base.errors.InputError: crops: expected shape (*, 8, 8, 3), got (8, 8)
+    """
+    actual = tuple(getattr(array, "shape", ()))
+    if len(actual) == len(shape) and all(want in (None, have) for want, have in zip(shape, actual, strict=True)):
+        return
+    wanted = ", ".join("*" if length is None else str(length) for length in shape)
+    raise InputError(f"{name}: expected shape ({wanted}{',' if len(shape) == 1 else ''}), got {actual}")
+
+
+def check_dtype(name: str, array: NDArray[Any], dtype: Any) -> None:
+    """Check the element type of a NumPy array.
+
+    Raises:
+        InputError: If `array` is no NumPy array or its dtype is not `dtype`.
+    """
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{name}: expected a NumPy array of {np.dtype(dtype)}, got {type(array).__name__}")
+    if array.dtype != np.dtype(dtype):
+        raise InputError(f"{name}: expected dtype {np.dtype(dtype)}, got {array.dtype}")
+
+
+def check_photo(name: str, photo: NDArray[Any]) -> None:
+    """Check that `photo` is one `uint8` RGB picture `(H, W, 3)` with at least one pixel.
+
+    Raises:
+        InputError: If it is not; the message says how to convert grey or RGBA pictures.
+    """
+    check_dtype(name, photo, np.uint8)
+    if photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
+        raise InputError(
+            f"{name}: expected uint8 RGB of shape (H, W, 3), got {photo.shape}; "
+            "read it with maskfix.base.read_image, which converts grey, RGBA and 16-bit pictures"
+        )
+
+
+def check_crops(name: str, crops: NDArray[Any], size: int | None = None) -> None:
+    """Check that `crops` are `uint8` RGB squares `(N, S, S, 3)`; N may be 0.
+
+    Args:
+        name: What the caller calls the array, for the message.
+        crops: The candidate.
+        size: Expected S in pixels; any square when None.
+
+    Raises:
+        InputError: On a wrong type, number of axes, size or a crop that is not square.
+    """
+    check_dtype(name, crops, np.uint8)
+    check_shape(name, crops, (None, size, size, 3))
+    if crops.shape[1] != crops.shape[2]:
+        raise InputError(f"{name}: expected square crops, got {crops.shape[1]}x{crops.shape[2]}")
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Check that a number lies in the closed interval [low, high].
+
+    Raises:
+        InputError: If it lies outside or is not a number.
+    """
+    if not low <= value <= high:
+        raise InputError(f"{name}: expected a number in [{low}, {high}], got {value}")
+
+
+def check_choice(name: str, value: str, known: Collection[str]) -> None:
+    """Check that `value` is one of the `known` names.
+
+    Raises:
+        InputError: If it is not; the message lists the known names.
+
+    Example:
+        >>> check_choice("mask kind", "scarf", ["KN95", "N95"])
+        Traceback (most recent call last):
+        ...
+        maskfix.base.errors.InputError: mask kind: 'scarf' is unknown; known: KN95, N95
+    """
+    if value not in known:
+        raise InputError(f"{name}: {value!r} is unknown; known: {', '.join(known)}")

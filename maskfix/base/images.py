@@ -1,0 +1,119 @@
+"""Reading and writing pictures: always `uint8` RGB, size bounded, written to a temporary file and renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskfix.base.checks import check_photo
+from maskfix.base.errors import ImageError
+from maskfix.base.types import UInt8Array
+
+MAX_PIXELS = 64_000_000
+"""Pictures with more pixels are refused before they are decoded (0.2 GB as RGB)."""
+
+
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
+    """Read a picture as `uint8` RGB; grey, RGBA and 16-bit pictures are converted, EXIF rotation is applied.
+
+    Args:
+        path: A JPEG, PNG or other file that Pillow can open.
+        max_pixels: Upper bound of width x height; larger pictures are refused before they are decoded.
+
+    Returns:
+        `(H, W, 3)` uint8 RGB. Alpha is composed onto black.
+
+    Raises:
+        ImageError: If the file is missing, truncated, too large or no picture.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path}: no such picture")
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > max_pixels:
+                raise ImageError(
+                    f"{path}: {picture.width}x{picture.height} is more than {max_pixels} pixels; scale it down first"
+                )
+            picture.load()
+            turned = ImageOps.exif_transpose(picture)
+            return _to_rgb(np.asarray(turned), turned)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not a picture that can be read (JPEG, PNG, BMP, TIFF, WebP)") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{path}: truncated or damaged picture ({error}); replace the file") from error
+
+
+def _to_rgb(array: NDArray[Any], picture: Any) -> UInt8Array:
+    """Convert what Pillow decoded to uint8 RGB; 16-bit and float values keep their most significant bits."""
+    from PIL import Image
+
+    if array.dtype in (np.uint16, np.int32, np.uint32) and array.ndim == 2:
+        return np.repeat((array >> 8).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        coloured = picture.convert("RGBA")
+        ground = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
+        picture = Image.alpha_composite(ground, coloured)
+    return np.ascontiguousarray(np.asarray(picture.convert("RGB"), dtype=np.uint8))
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` and rename it onto `path` when the block ends without an error.
+
+    A killed process leaves either the old file or the new one, never half of one. The temporary name keeps the suffix
+    of `path`, since many writers choose the format by it.
+
+    Args:
+        path: The file to write; its folder is made if it is missing.
+
+    Yields:
+        The path to write to.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(f"{folder}/a.txt") as temporary:
+        ...         _ = temporary.write_text("whole")
+        ...     sorted(item.name for item in Path(folder).iterdir())
+        ['a.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_image(path: str | Path, image: UInt8Array) -> None:
+    """Write `uint8` RGB `(H, W, 3)` to a file whose suffix names the format; the file appears whole or not at all.
+
+    Raises:
+        InputError: If `image` is not uint8 RGB.
+        ImageError: If the suffix names no format that OpenCV writes.
+    """
+    check_photo("image", image)
+    with replacing(path) as temporary:
+        try:
+            written = cv2.imwrite(str(temporary), image[..., ::-1])
+        except cv2.error as error:
+            raise ImageError(f"{path}: cannot write this format; use .png or .jpg") from error
+        if not written:
+            raise ImageError(f"{path}: cannot write this picture; use .png or .jpg")

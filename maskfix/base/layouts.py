@@ -1,0 +1,66 @@
+"""Crop layouts: where the five points lie in a recogniser's square input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from maskfix.base.errors import InputError
+from maskfix.base.types import DoubleArray
+
+#: ArcFace's reference points in a 112x112 crop (insightface, utils/face_align.py).
+ARCFACE_112 = (
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)
+
+
+@dataclass(frozen=True)
+class CropLayout:
+    """A square crop and where the five landmarks lie in it.
+
+    Attributes:
+        name: Short name, for reports and cache keys.
+        size: Side of the crop in pixels.
+        points: Five (x, y) points in pixels of the crop, in ArcFace order.
+    """
+
+    name: str
+    size: int
+    points: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        """Refuse layouts without exactly five points or of an impossible size.
+
+        Raises:
+            InputError: If there are not five points or the size is below 8 pixels.
+        """
+        if len(self.points) != 5 or self.size < 8:
+            raise InputError(
+                f"crop layout {self.name!r}: expected 5 points and size >= 8, got {len(self.points)} and {self.size}"
+            )
+
+    @property
+    def array(self) -> DoubleArray:
+        """The five points as `(5, 2)` float64."""
+        return np.asarray(self.points, dtype=np.float64)
+
+
+def arcface_layout(size: int) -> CropLayout:
+    """The ArcFace layout scaled to `size` pixels: the canonical crop of maskfix.
+
+    A crop of one size becomes a crop of another by a plain resize, so one completed crop serves every recogniser.
+
+    Args:
+        size: Side of the crop in pixels, at least 8.
+
+    Example:
+        >>> arcface_layout(224).points[2]
+        (112.0504, 143.4732)
+    """
+    scale = size / 112
+    return CropLayout(f"arcface_{size}", size, tuple((x * scale, y * scale) for x, y in ARCFACE_112))
