@@ -1,3 +1,38 @@
-"""maskfix: completes occluded faces before face verification."""
+"""maskfix: completes occluded faces before face verification.
+
+The public names, in the order of the flow: find and align a face, complete it, embed it. Everything is imported on
+first use, so `import maskfix` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "load_detector": "maskfix.align",
+    "Occluder": "maskfix.occlude",
+    "Deoccluder": "maskfix.deocclude",
+    "Completion": "maskfix.base",
+    "MaskfixError": "maskfix.base",
+    "read_image": "maskfix.base",
+    "write_image": "maskfix.base",
+}
+
+__all__ = ["Completion", "Deoccluder", "MaskfixError", "Occluder", "load_detector", "read_image", "write_image"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'maskfix' has no attribute {name!r}; public: {', '.join(_PUBLIC)}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted([*_PUBLIC, "__version__"])

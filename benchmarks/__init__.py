@@ -1,0 +1,1 @@
+"""How protocols are run: one command each, reports in one schema."""

@@ -1,0 +1,227 @@
+"""`python -m benchmarks.lfw`: clean, masked and completed probes of LFW View 2 through a recogniser, into a report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Self
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from benchmarks.report import Parts, check_out, write_run
+from benchmarks.table import format_table
+from maskfix.base import InputError, MaskfixError, check_choice
+from maskfix.weights import WeightsRow
+from protocols import PROBE_SIDES, LfwDataset, LfwSettings, ProbeSettings, run_lfw
+
+DEVICES = ("auto", "cpu", "cuda")
+
+_STAGES = {"landmarks": "finding landmarks", "pictures": "masking, completing, embedding", "bootstrap": "bootstrap"}
+
+
+class Bars:
+    """Progress bars on the terminal's error stream, one a stage; nothing where that is no terminal.
+
+    Args:
+        console: Where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._bars = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop drawing, also after an error."""
+        self._bars.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Move a stage's bar; see `protocols.Progress`."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(_STAGES.get(stage, stage), total=total or None)
+        self._bars.update(self._tasks[stage], completed=done)
+
+
+def resolve_device(device: str) -> str:
+    """Where torch's networks run.
+
+    Args:
+        device: `auto`, `cpu` or `cuda`.
+
+    Returns:
+        `cpu` or `cuda`.
+
+    Raises:
+        InputError: If the name is unknown, or there is no GPU where one is asked for.
+    """
+    check_choice("device", device, DEVICES)
+    if device == "cpu":
+        return device
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise InputError("device: torch sees no CUDA GPU; use --device cpu or auto")
+    return "cpu"
+
+
+def run(
+    data: Path,
+    embedder: list[str],
+    out: Path,
+    weights: str,
+    *,
+    templates: Path | None = None,
+    settings: LfwSettings | None = None,
+    limit_folds: int | None = None,
+    detector: str = "auto",
+    device: str = "auto",
+    cache: Path | None = None,
+    console: Console | None = None,
+) -> None:
+    """Run the benchmark and write its files.
+
+    What is cheap to check is checked first: the data, the folder to write, the templates; then models are loaded.
+
+    Args:
+        data: LFW's folder.
+        embedder: Spec of each recogniser.
+        out: Folder for the report.
+        weights: Name or path of the completing network's weights.
+        templates: Folder of mask templates in MaskTheFace's layout; this project's own drawings when None.
+        settings: How to run.
+        limit_folds: Take only so many folds.
+        detector: `auto`, `mesh` or `mtcnn`.
+        device: `auto`, `cpu` or `cuda`.
+        cache: Folder for landmarks; `landmarks-cache` beside `out` when None.
+        console: Where progress is drawn; the error stream when None.
+
+    Raises:
+        MaskfixError: On any bad input; nothing half-written is left behind.
+    """
+    from maskfix.occlude import Occluder, folder_templates
+
+    settings, console = settings or LfwSettings(), console or Console(stderr=True)
+    check_choice("probe", settings.side, PROBE_SIDES)
+    place = resolve_device(device)
+    if not embedder or len(set(embedder)) < len(embedder):
+        raise InputError("embedder: give at least one, and each once")
+    dataset = LfwDataset(data, limit_folds)
+    check_out(out)
+    occluder = Occluder(folder_templates(templates) if templates else None)
+    with console.status("loading networks"):
+        from maskfix.align import load_detector
+        from maskfix.deocclude import Deoccluder
+        from maskfix.embed.factory import load
+
+        restorer = Deoccluder.from_pretrained(weights, device=place, batch_size=settings.probes.batch_size)
+        embedders = [load(spec, device=device, batch_size=settings.probes.batch_size) for spec in embedder]
+        finder = load_detector(detector, device=place)
+    folder = cache or out.parent / "landmarks-cache"
+    with Bars(console) as bars:
+        result = run_lfw(
+            dataset,
+            detector=finder,
+            occluder=occluder,
+            restorer=restorer,
+            embedders=embedders,
+            cache=folder,
+            settings=settings,
+            progress=bars,
+        )
+    if result.detected:
+        console.print(
+            f"landmarks of {result.detected} pictures took {result.seconds['landmarks']:.0f} s and are kept in {folder}"
+        )
+    row = restorer.weights or WeightsRow("unnamed", "unknown", "", "0" * 64, 0)
+    parts = Parts(dataset, finder, occluder, row, settings, place)
+    with console.status("drawing figures"):
+        reports = write_run(out, parts, result, embedders, embedder)
+    for name, report in reports.items():
+        print(f"{report['embedder']['name']}\n\n{format_table(report)}\n\nreport: {out / name / 'report.json'}")
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    data: Annotated[Path, typer.Option(help="LFW: pairs.txt and the pictures, in any of the usual layouts.")],
+    embedder: Annotated[
+        list[str], typer.Option(help="arcface:PATH.onnx, arcface:PACK or dlib; repeat it for several at once.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the report. Landmarks are found once and kept in landmarks-cache beside it, by file hash "
+            "and detector."
+        ),
+    ],
+    weights: Annotated[
+        str, typer.Option(help="Name or .safetensors file of the completing network.")
+    ] = "cadf_small_128",
+    templates: Annotated[
+        Path | None, typer.Option(help="Mask templates in MaskTheFace's layout; without it, maskfix's own drawings.")
+    ] = None,
+    probe: Annotated[
+        str,
+        typer.Option(help="Which side of a pair is the probe: second, first, or both (all 12,000 comparisons pooled)."),
+    ] = "second",
+    limit_folds: Annotated[int | None, typer.Option(help="Run the first so many folds only.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Photographs per step.")] = 32,
+    seed: Annotated[int, typer.Option(help="Seed of the masks, the bootstrap and the panel.")] = 0,
+    drop_failed: Annotated[
+        bool, typer.Option("--drop-failed", help="Leave out pairs in which anything failed instead of counting them.")
+    ] = False,
+    clean_completed: Annotated[
+        bool, typer.Option(help="Also send the clean probes through the completion, to show what that costs.")
+    ] = True,
+    detector: Annotated[str, typer.Option(help="auto, mesh or mtcnn.")] = "auto",
+    replicates: Annotated[int, typer.Option(help="Draws of the subject bootstrap; 0 for no intervals.")] = 1000,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for landmarks instead of landmarks-cache beside OUT.")
+    ] = None,
+) -> None:
+    """Clean, masked and completed probes of LFW View 2 through one or more recognisers.
+
+    The gallery picture is clean. Masks are put on whole photographs; the completion is pasted back into them; every
+    method is aligned by the landmarks of the clean picture, so that only pixels differ.
+    """
+    try:
+        probes = ProbeSettings(seed=seed, batch_size=batch_size, clean_completed=clean_completed)
+        run(
+            data,
+            embedder,
+            out,
+            weights,
+            templates=templates,
+            settings=LfwSettings(probes, probe, drop_failed, replicates),
+            limit_folds=limit_folds,
+            detector=detector,
+            device=device,
+            cache=cache,
+        )
+    except (MaskfixError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    app()

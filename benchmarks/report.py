@@ -1,0 +1,310 @@
+"""A finished run as files: report.json, table.md, scores.npz, masks.csv, ROC curves and a panel, all or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.schema import REPORT_FORMAT, validate_report
+from benchmarks.table import describe, format_table
+from maskfix import __version__
+from maskfix.align import LandmarkDetector
+from maskfix.base import InputError
+from maskfix.embed.base import Embedder
+from maskfix.occlude import Occluder, write_manifest
+from maskfix.plot import CompletionPanelDisplay, RocDisplay
+from maskfix.plot.saved import SavedScores, save_scores
+from maskfix.weights import WeightsRow
+from protocols import Example, LfwDataset, LfwResult, LfwSettings, summarise
+
+REPORT = "report.json"
+FILES = ("scores.npz", "table.md", "roc.png", "roc.pdf", "panel.png", "masks.csv", REPORT)
+"""What a run writes; the report comes last, so a folder that has one is whole."""
+
+_PACKAGES = (
+    "numpy",
+    "torch",
+    "opencv-python",
+    "pillow",
+    "onnxruntime",
+    "insightface",
+    "mediapipe",
+    "facenet-pytorch",
+    "dlib-bin",
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run was made of.
+
+    Attributes:
+        dataset: The pictures and pairs.
+        detector: What found the landmarks.
+        occluder: What put the masks on.
+        weights: Where the completing network's weights come from.
+        settings: How it was run.
+        device: Where the completing network ran, `cpu` or `cuda`.
+    """
+
+    dataset: LfwDataset
+    detector: LandmarkDetector
+    occluder: Occluder
+    weights: WeightsRow
+    settings: LfwSettings
+    device: str
+
+
+def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder, spec: str) -> dict[str, Any]:
+    """Put the report of one recogniser together and check it.
+
+    Args:
+        parts: What the run was made of.
+        result: What it gave.
+        place: Which of the run's recognisers.
+        embedder: That recogniser.
+        spec: What the user asked for to get it.
+
+    Raises:
+        InputError: If the report does not fit its schema.
+        DependencyError: If jsonschema is not installed.
+    """
+    pairs, pictures, weights = parts.dataset.pairs, result.pictures, parts.weights
+    report = {
+        "format": REPORT_FORMAT,
+        "benchmark": "lfw",
+        "protocol": {
+            "name": "LFW View 2, clean gallery",
+            "probe": parts.settings.side,
+            "folds": len(np.unique(pairs.fold)),
+            "pairs": len(pairs.same),
+            "comparisons": len(result.trials.same),
+            "dropped": result.dropped,
+            "drop_failed": parts.settings.drop_failed,
+            "pictures": len(pairs.pictures),
+            "alignment": "landmarks of the clean picture for every method",
+        },
+        "data": {
+            "root": str(parts.dataset.root),
+            "pairs_sha256": parts.dataset.pairs_sha256,
+            "official": parts.dataset.official,
+        },
+        **result.figures[place],
+        "completion": _completion(result),
+        "failures": {
+            "no_face": result.no_face,
+            "not_masked": {
+                record.image: record.reason
+                for record in pictures.records
+                if not record.ok and record.image not in result.no_face
+            },
+        },
+        "embedder": {
+            "spec": spec,
+            "name": embedder.name,
+            "sha256": embedder.sha256,
+            "dimension": int(embedder.dimension),
+            "layout": embedder.layout.name,
+        },
+        "weights": {key: getattr(weights, key) for key in ("name", "arch", "sha256", "licence", "data")},
+        "masks": {"source": parts.occluder.source.name, "kinds": list(parts.settings.probes.kinds)},
+        "detector": {
+            "name": parts.detector.name,
+            "version": parts.detector.version,
+            "detected": result.detected,
+        },
+        "settings": asdict(parts.settings),
+        "seed": parts.settings.probes.seed,
+        "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
+        "commit": _commit(),
+        "versions": _versions(),
+        "platform": {"system": platform.platform(), "cpus": os.cpu_count() or 0, "device": parts.device},
+        "counts": dict(pictures.counts),
+        "seconds": {stage: round(seconds, 3) for stage, seconds in result.seconds.items()},
+        "peak_rss_bytes": peak_rss_bytes(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    # As it will be read: tuples become lists, and numbers that JSON does not know are found here.
+    plain: dict[str, Any] = json.loads(json.dumps(report, allow_nan=False))
+    validate_report(plain)
+    return plain
+
+
+def peak_rss_bytes() -> int:
+    """Largest memory this process has held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def write_run(
+    out: Path, parts: Parts, result: LfwResult, embedders: Sequence[Embedder], specs: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Write all files of a run: into `out`, or into a folder a recogniser below it where there are several.
+
+    Everything is written into a hidden folder beside `out` first and moved when it is whole.
+
+    Args:
+        out: The folder.
+        parts: What the run was made of.
+        result: What it gave.
+        embedders: Its recognisers.
+        specs: What the user asked for to get each of them.
+
+    Returns:
+        The report of each folder, by its name below `out` (`.` where there is one recogniser).
+
+    Raises:
+        MaskfixError: If a report does not fit its schema or a figure cannot be drawn; nothing is left behind.
+    """
+    folders = ["."] if len(embedders) == 1 else folder_names(embedders)
+    reports = {}
+    with staged(out) as stage:
+        for place, (folder, embedder, spec) in enumerate(zip(folders, embedders, specs, strict=True)):
+            report = build_report(parts, result, place, embedder, spec)
+            _write_files(stage / folder, parts.dataset, result, place, report)
+            reports[folder] = report
+    return reports
+
+
+def folder_names(embedders: Sequence[Embedder]) -> list[str]:
+    """A folder for each recogniser; recognisers of one name are told apart by their hashes.
+
+    Raises:
+        InputError: If one recogniser was given twice.
+    """
+    names = ["".join(c if c.isalnum() or c in "._-" else "-" for c in embedder.name) for embedder in embedders]
+    full = [
+        name if names.count(name) == 1 else f"{name}-{embedder.sha256[:8]}"
+        for name, embedder in zip(names, embedders, strict=True)
+    ]
+    if len(set(full)) < len(full):
+        raise InputError("embedder: the same recogniser is given twice; name each once")
+    return full
+
+
+def check_out(out: Path) -> None:
+    """Check that a folder can be written, before minutes are spent on what should go into it.
+
+    Raises:
+        InputError: If `out` is a file, or its nearest folder cannot be written.
+    """
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise InputError(f"{nearest}: is a file; give a folder for the report")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{nearest}: cannot be written; give another folder for the report")
+
+
+@contextlib.contextmanager
+def staged(out: Path) -> Iterator[Path]:
+    """Give a hidden folder beside `out`, and move its files into `out` when the block ends without an error.
+
+    An old report is taken away first and the new one put in place last: at any moment a folder with a report.json is
+    whole. A killed process leaves the hidden folder, which the next run clears away.
+
+    Args:
+        out: The folder to fill; files of other names in it stay.
+    """
+    stage = out.parent / f".{out.name}.unfinished"
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    try:
+        yield stage
+        files = sorted((path for path in stage.rglob("*") if path.is_file()), key=lambda path: path.name == REPORT)
+        for path in stage.rglob(REPORT):
+            (out / path.relative_to(stage)).unlink(missing_ok=True)
+        for path in files:
+            target = out / path.relative_to(stage)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _write_files(folder: Path, dataset: LfwDataset, result: LfwResult, place: int, report: Mapping[str, Any]) -> None:
+    """All files of one recogniser."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trials, scores = result.trials, result.scores[place]
+    names = np.array(dataset.pairs.pictures, dtype=np.str_)
+    save_scores(
+        folder / "scores.npz",
+        SavedScores(
+            scores,
+            trials.same,
+            trials.fold,
+            names[trials.gallery],
+            names[trials.probe],
+            trials.gallery_person,
+            trials.probe_person,
+        ),
+    )
+    display = RocDisplay.from_scores({name: (values, trials.same) for name, values in scores.items()})
+    display.plot(title=f"LFW View 2, {report['embedder']['name']}")
+    display.save(folder / "roc.png")
+    display.save(folder / "roc.pdf")
+    if result.pictures.examples:
+        _panel(dataset, result.pictures.examples).save(folder / "panel.png")
+    write_manifest(folder / "masks.csv", result.pictures.records)
+    (folder / "table.md").write_text(f"{describe(report)}\n{format_table(report)}\n", encoding="utf-8")
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / REPORT).write_text(text + "\n", encoding="utf-8")
+
+
+def _panel(dataset: LfwDataset, examples: Sequence[Example]) -> CompletionPanelDisplay:
+    """Clean, masked, completed, occlusion, u and v of the examples."""
+    columns = {
+        "clean": np.stack([example.clean for example in examples]),
+        "masked": np.stack([example.masked for example in examples]),
+        "completed": np.stack([example.completed for example in examples]),
+        "occlusion": np.stack([example.occlusion for example in examples]),
+        "u": np.stack([example.uv[..., 0] for example in examples]),
+        "v": np.stack([example.uv[..., 1] for example in examples]),
+    }
+    names = [dataset.pairs.pictures[example.picture].rpartition("/")[2] for example in examples]
+    labels = [f"{name.replace('_', ' ')}\n{example.kind}" for name, example in zip(names, examples, strict=True)]
+    return CompletionPanelDisplay(columns=columns, labels=labels)
+
+
+def _completion(result: LfwResult) -> dict[str, float | None]:
+    """Mean figures of the completions; coverage as fractions, PSNR in dB."""
+    faces = result.pictures.counts["faces completed"]
+    seconds = result.pictures.seconds.get("complete", 0.0)
+    return {**summarise(result.pictures.figures), "restore_ms_per_face": 1000 * seconds / faces if faces else None}
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what the numbers depend on; packages that are not installed are left out."""
+    versions = {"maskfix": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with `+` where files differ from it; None outside a checkout."""
+    folder = Path(__file__).resolve().parent
+    try:
+        texts = [
+            subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=20).stdout
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return texts[0].strip() + ("+" if texts[1].strip() else "")

@@ -1,0 +1,95 @@
+"""A verification report as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+_NAMES = {"clean": "Clean", "masked": "Masked", "completed": "Completed", "clean_completed": "Clean, completed"}
+
+
+def format_table(report: Mapping[str, Any]) -> str:
+    """The report as a Markdown table; rates in percent."""
+    lines = [
+        "| probe | AUC | EER | TPR@FPR=1% | TPR@FPR=0.1% | nearest 1% | nearest 0.1% | accuracy | failed pairs |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(_method_row(_NAMES.get(name, name), method) for name, method in report["methods"].items()),
+        "",
+        "Percent. TPR by the conservative rule (FPR at most the rate asked for), with 95% intervals of a subject",
+        "bootstrap; `nearest` is insightface's rule, for comparison with published tables only. Failed pairs: no face",
+        "on either side (counted as non-matches), then probes that could not be masked.",
+        "",
+        "| operating point | probe | FPR achieved | threshold | FMR, FNMR at the clean threshold |",
+        "|---|---|---|---|---|",
+        *_point_rows(report["methods"]),
+        "",
+        "| points gained | AUC | TPR@FPR=1% | TPR@FPR=0.1% |",
+        "|---|---|---|---|",
+        _difference_row("completed minus masked", report["difference"]["completed_minus_masked"]),
+    ]
+    if "harmlessness" in report:
+        lines.append(_difference_row("clean completed minus clean", report["harmlessness"]))
+    recovered = (_percent(report["recovered"][key]) for key in ("auc", "0.01", "0.001"))
+    lines.append(f"| recovered share of the loss, % | {' | '.join(recovered)} |")
+    return "\n".join(lines)
+
+
+def describe(report: Mapping[str, Any]) -> str:
+    """The run in a few lines of Markdown, to stand above its table."""
+    protocol, embedder, weights = report["protocol"], report["embedder"], report["weights"]
+    return (
+        f"# LFW: {embedder['name']} behind {weights['name']}\n\n"
+        f"{protocol['comparisons']} comparisons ({protocol['folds']} folds, probe: {protocol['probe']}, "
+        f"{protocol['dropped']} dropped), masks from {report['masks']['source']}, landmarks by "
+        f"{report['detector']['name']} {report['detector']['version']}, seed {report['seed']}.\n"
+        f"Recogniser {embedder['sha256'][:12]}, weights {weights['sha256'][:12]}.\n\n"
+        f"    {report['command']}\n"
+    )
+
+
+def _method_row(name: str, method: Mapping[str, Any]) -> str:
+    """One row of the first table."""
+    points = [method["tpr_at_fpr"][key] for key in ("0.01", "0.001")]
+    accuracy = method["accuracy"]
+    right = "" if accuracy["mean"] is None else f"{_percent(accuracy['mean'])} ± {_percent(accuracy['se'])}"
+    failed = [
+        sum(sum(method["failures"][side].values()) for side in sides) for sides in (("gallery", "probe"), ("masking",))
+    ]
+    cells = [
+        name,
+        _with_interval(method["auc"], method["auc_ci95"]),
+        _percent(method["eer"]),
+        *(_with_interval(point["tpr"], point["ci95"]) for point in points),
+        *(_percent(point["nearest"]) for point in points),
+        right,
+        f"{failed[0]}, {failed[1]}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _point_rows(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Rows of the second table: what was achieved where."""
+    for key in ("0.01", "0.001"):
+        for name, method in methods.items():
+            point, moved = method["tpr_at_fpr"][key], method["fmr_fnmr_at_clean_threshold"][key]
+            threshold = "none" if point["threshold"] is None else f"{point['threshold']:.4f}"
+            note = "" if point["resolvable"] else " (no false accept allowed: too few impostors)"
+            yield (
+                f"| FPR={_percent(float(key), 1)}%{note} | {_NAMES.get(name, name)} | {_percent(point['fpr'], 3)} | "
+                f"{threshold} | {_percent(moved['fmr'])}, {_percent(moved['fnmr'])} |"
+            )
+
+
+def _difference_row(name: str, difference: Mapping[str, Any]) -> str:
+    cells = [_with_interval(difference[key]["value"], difference[key]["ci95"], "+") for key in ("auc", "0.01", "0.001")]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _percent(value: float | None, digits: int = 2) -> str:
+    return "n/a" if value is None else f"{value * 100:.{digits}f}"
+
+
+def _with_interval(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
+    """A value in percent with its interval."""
+    text = f"{value * 100:{sign}.2f}"
+    return text if interval is None else f"{text} [{interval[0] * 100:{sign}.2f}, {interval[1] * 100:{sign}.2f}]"

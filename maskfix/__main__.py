@@ -1,0 +1,5 @@
+"""`python -m maskfix`."""
+
+from maskfix.cli.app import main
+
+main()

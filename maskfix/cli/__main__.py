@@ -1,0 +1,5 @@
+"""`python -m maskfix.cli`."""
+
+from maskfix.cli.app import main
+
+main()

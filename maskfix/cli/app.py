@@ -1,0 +1,176 @@
+"""The sub-commands of `maskfix`; heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maskfix import __version__
+from maskfix.cli.shared import run, track
+
+app = typer.Typer(
+    help="Complete occluded faces before face verification.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+train_app = typer.Typer(help="Train a completion network: stage 1 siamese, stage 2 completion.", no_args_is_help=True)
+weights_app = typer.Typer(help="List released weights, or make a release out of a checkpoint.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+app.add_typer(weights_app, name="weights")
+
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Templates = Annotated[
+    Path | None, typer.Option(help="folder in MaskTheFace's layout (masks.cfg); maskfix's own drawings when left out")
+]
+ConfigFile = Annotated[Path | None, typer.Option(help="TOML file; the paper's settings when left out")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"maskfix {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it, stop")] = False,
+) -> None:
+    """Complete occluded faces before face verification."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for the panel picture")] = Path("runs/demo"),
+    photo: Annotated[Path | None, typer.Option(help="your own photograph; scikit-image's astronaut when left out")] = None,
+    weights: Annotated[str, typer.Option(help="released weights, or a .safetensors file")] = "cadf_small_128",
+    embedder: Annotated[str, typer.Option(help="recogniser")] = "dlib",
+    templates: Templates = None,
+    device: Device = "auto",
+) -> None:
+    """Put each of the nine masks on one face, complete it, and compare what a recogniser makes of it."""
+    from maskfix.cli.demo import run_demo
+
+    run_demo(out, photo, weights, embedder, templates, device)
+
+
+@app.command()
+def prepare(
+    images: Annotated[Path, typer.Option(help="folder of face photographs, searched to any depth")],
+    out: Annotated[Path, typer.Option(help="folder for the prepared faces")],
+    size: Annotated[int, typer.Option(help="side of the crops in pixels")] = 128,
+    workers: Annotated[int | None, typer.Option(help="processes; one per CPU when left out")] = None,
+) -> None:
+    """Detect and align faces and make their correspondence targets; a killed run continues."""
+    from maskfix.train.prepare import prepare_faces
+
+    records = prepare_faces(images, out, size, workers, lambda done, total: track(done, total, "chunks of 256"))
+    failed = records[~records["ok"]]
+    typer.echo(f"{len(records) - len(failed)} faces prepared, {len(failed)} pictures failed (reasons in {out}/records.csv)")
+
+
+@train_app.command()
+def siamese(
+    faces: Annotated[Path, typer.Option(help="what maskfix prepare wrote")],
+    out: Annotated[Path, typer.Option(help="folder for checkpoint and log")],
+    config: ConfigFile = None,
+    templates: Templates = None,
+    steps: Annotated[int | None, typer.Option(help="optimiser steps in all")] = None,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(help="processes that make batches")] = 1,
+) -> None:
+    """Stage 1: contrastive pre-training of the encoder; continues from its checkpoint."""
+    from maskfix.train.config import SiameseConfig, load_config
+    from maskfix.train.siamese import train_siamese
+
+    settings = load_config(SiameseConfig, config, {"steps": steps})
+    with _Steps("stage 1", settings.steps) as progress:
+        path = train_siamese(settings, faces, out, templates, device, workers, progress)
+    typer.echo(f"checkpoint: {path}")
+
+
+@train_app.command()
+def completion(
+    faces: Annotated[Path, typer.Option(help="what maskfix prepare wrote")],
+    out: Annotated[Path, typer.Option(help="folder for checkpoint and log")],
+    identity: Annotated[Path | None, typer.Option(help="MobileFaceNet as ONNX, for the identity term")] = None,
+    encoder: Annotated[Path | None, typer.Option(help="stage 1's siamese.pt")] = None,
+    config: ConfigFile = None,
+    templates: Templates = None,
+    steps: Annotated[int | None, typer.Option(help="optimiser steps in all")] = None,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(help="processes that make batches")] = 1,
+) -> None:
+    """Stage 2: the whole network on the paper's objective; continues from its checkpoint."""
+    from maskfix.train.completion import train_completion
+    from maskfix.train.config import CompletionConfig, load_config
+
+    settings = load_config(CompletionConfig, config, {"steps": steps})
+    with _Steps("stage 2", settings.steps) as progress:
+        path = train_completion(settings, faces, out, templates, identity, encoder, device, workers, progress)
+    typer.echo(f"checkpoint: {path}")
+
+
+@weights_app.command("list")
+def list_command() -> None:
+    """List the released weights."""
+    from maskfix.weights import list_weights, load_weights
+
+    for name in list_weights():
+        row = load_weights(name)[1]
+        typer.echo(f"{row.name}  {row.bytes / 1e6:.1f} MB  sha256 {row.sha256}  {row.licence}")
+
+
+@weights_app.command()
+def release(
+    checkpoint: Annotated[Path, typer.Argument(help="stage 2's completion.pt")],
+    name: Annotated[str, typer.Argument(help="arch.tag, for example cadf_small_128.utkface")],
+    data: Annotated[str, typer.Option(help="what it was trained on, for the card")],
+    licence: Annotated[str, typer.Option(help="what the training data allow")] = "non-commercial research only",
+    out: Annotated[Path, typer.Option(help="weights folder with manifest.json")] = Path("weights"),
+) -> None:
+    """Turn a checkpoint into released weights: fp16 safetensors, manifest row, model card."""
+    from maskfix.train.release import release_checkpoint
+
+    typer.echo(f"written: {release_checkpoint(checkpoint, name, data, licence, out)}")
+
+
+@app.command()
+def roc(
+    runs: Annotated[list[Path], typer.Argument(help="scores.npz files of saved runs")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="figure to write: .png, .pdf or .svg")] = Path("roc.png"),
+) -> None:
+    """Overlay the ROC curves of saved runs in one figure."""
+    from maskfix.plot.saved import overlay
+
+    overlay(runs, out)
+    typer.echo(f"written: {out}")
+
+
+class _Steps:
+    """A progress bar over training steps; a context manager that is called after each step."""
+
+    def __init__(self, description: str, total: int) -> None:
+        from maskfix.cli.shared import make_progress
+
+        self._progress = make_progress()
+        self._task = self._progress.add_task(description, total=total)
+        self._description = description
+
+    def __enter__(self) -> _Steps:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._progress.stop()
+
+    def __call__(self, step: int, figures: dict[str, float], /) -> None:
+        shown = " ".join(f"{key} {figures[key]:.3f}" for key in ("loss", "found", "total", "identity") if key in figures)
+        self._progress.update(self._task, completed=step, description=f"{self._description} {shown}")
+
+
+def main() -> None:
+    """Entry point of the `maskfix` command."""
+    run(app)

@@ -1,0 +1,59 @@
+"""What every command shares: progress bars, and errors as one line with exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import typer
+
+from maskfix.base import MaskfixError
+
+Item = TypeVar("Item")
+
+BAD_INPUT = 2
+"""Exit code of a command that was given something it cannot use."""
+
+
+def run(app: typer.Typer) -> None:
+    """Run a typer application; `MaskfixError` becomes one line on stderr and exit code 2.
+
+    Args:
+        app: The application.
+    """
+    try:
+        app()
+    except MaskfixError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        print("error: interrupted; what was saved stays, run the same command to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def make_progress() -> Any:
+    """A rich progress display on stderr, with count, elapsed and remaining time."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def track(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+    """Show a progress bar over an iterable.
+
+    Args:
+        items: What to iterate.
+        total: How many they are.
+        description: Text before the bar.
+    """
+    with make_progress() as progress:
+        yield from progress.track(items, total=total, description=description)

@@ -1,0 +1,81 @@
+"""Face folders in, prepared face stores out: pictures on disk and the arrays that training reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from maskfix.base import DatasetError, FloatArray, UInt8Array
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+STORE_FILES = ("crops.npy", "points.npy", "correspondence.npy", "records.csv")
+
+
+def list_pictures(folder: str | Path) -> list[Path]:
+    """All pictures below a folder, sorted, hidden files left out.
+
+    Raises:
+        DatasetError: If the folder is missing or holds no picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; pass the folder that holds the pictures")
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    pictures = sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    if not pictures:
+        raise DatasetError(f"{folder}: no pictures ({', '.join(PICTURE_SUFFIXES)}) in this folder")
+    return pictures
+
+
+class FaceStore(NamedTuple):
+    """Prepared faces, memory mapped: nothing is read before it is used.
+
+    Attributes:
+        crops: `(N, S, S, 3)` uint8 RGB in the canonical layout.
+        points: `(N, 6, 2)` float32 mask points a..f in pixels of the crop.
+        correspondence: `(N, S, S, 2)` uint8, see `correspondence_target`.
+        names: N picture names, relative to the folder they came from.
+    """
+
+    crops: UInt8Array
+    points: FloatArray
+    correspondence: UInt8Array
+    names: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Side of the crops in pixels."""
+        return int(self.crops.shape[1])
+
+    def __len__(self) -> int:
+        """Number of faces."""
+        return len(self.names)
+
+
+def open_store(folder: str | Path) -> FaceStore:
+    """Open what `maskfix prepare` wrote.
+
+    Args:
+        folder: Its `--out` folder.
+
+    Raises:
+        DatasetError: If a file is missing, damaged, or the files disagree on the number of faces.
+    """
+    folder = Path(folder)
+    missing = [name for name in STORE_FILES if not (folder / name).is_file()]
+    if missing:
+        raise DatasetError(
+            f"{folder}: {', '.join(missing)} missing; make it with: maskfix prepare --images DIR --out {folder}"
+        )
+    try:
+        crops, points, correspondence = (np.load(folder / name, mmap_mode="r") for name in STORE_FILES[:3])
+    except (ValueError, OSError, EOFError) as error:
+        raise DatasetError(f"{folder}: damaged array ({error}); run maskfix prepare again") from error
+    records = pd.read_csv(folder / "records.csv", dtype={"image": str, "reason": str}, keep_default_na=False)
+    names = tuple(records.loc[records["ok"], "image"])
+    if not len(crops) == len(points) == len(correspondence) == len(names):
+        raise DatasetError(f"{folder}: the files disagree on the number of faces; run maskfix prepare again")
+    return FaceStore(crops, points, correspondence, names)

@@ -1,0 +1,205 @@
+"""The Deoccluder: photograph or crop in, the same without the occlusion out. Joins align, restore and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from maskfix.align import align, paste
+from maskfix.base import (
+    Completion,
+    InputError,
+    UInt8Array,
+    WeightsError,
+    arcface_layout,
+    check_crops,
+    check_photo,
+    check_shape,
+)
+from maskfix.restore import CompletionNetwork, create_network, list_networks
+from maskfix.weights import WeightsRow, load_weights
+
+# A completed pixel fades in between these occlusion probabilities; below the first the input stays, to the bit.
+_FADE = (0.25, 0.6)
+# Pixels by which the occlusion map grows before it blends: the rim of a mask is half mask, half skin.
+_RIM = 2
+
+
+class Deoccluder:
+    """Completes occluded faces, blind: nothing but the picture goes in.
+
+    Args:
+        network: A completion network; it is put into evaluation mode.
+        weights: Where its weights come from, for reports.
+        device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
+        batch_size: Crops that go through the network at once; bounds the memory (about 6 MB a crop at 128 pixels).
+
+    Attributes:
+        size: Side S of the canonical crop in pixels.
+        layout: The canonical crop layout at that size.
+        weights: The manifest row of the weights: name, sha256, licence.
+
+    Example:
+        >>> from maskfix.restore import create_network
+        >>> blind = Deoccluder(create_network("cadf_small_128"), device="cpu")
+        >>> result = blind.complete(np.zeros((2, 128, 128, 3), np.uint8))
+        >>> result.images.shape, result.coverage.shape
+        ((2, 128, 128, 3), (2,))
+    """
+
+    def __init__(
+        self,
+        network: CompletionNetwork,
+        weights: WeightsRow | None = None,
+        device: str = "auto",
+        batch_size: int = 32,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        self.device = _device(device)
+        self.weights = weights
+        self.batch_size = batch_size
+        self.size = network.config.size
+        self.layout = arcface_layout(self.size)
+        self._network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path = "cadf_small_128", device: str = "auto", batch_size: int = 32
+    ) -> Deoccluder:
+        """Load released weights by name, or a `.safetensors` file by path; the hash is always checked.
+
+        Args:
+            name: `arch` or `arch.tag` from the weights' manifest, or a path.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            batch_size: Crops that go through the network at once.
+
+        Raises:
+            WeightsError: If the weights are unknown, missing, have a wrong hash or do not fit their network.
+            InputError: If the device is not there.
+        """
+        state, row = load_weights(name)
+        if row.arch not in list_networks():
+            raise WeightsError(f"{name}: made for network {row.arch!r}; known: {', '.join(list_networks())}")
+        network = create_network(row.arch)
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise WeightsError(f"{name}: does not fit network {row.arch}; fetch the release again") from error
+        return cls(network, row, device, batch_size)
+
+    def complete(self, crops: UInt8Array) -> Completion:
+        """Complete crops in the canonical layout.
+
+        Args:
+            crops: `(N, S, S, 3)` uint8 RGB, S = `size`, five points where `layout` has them; N may be 0.
+
+        Returns:
+            The completed crops; pixels that the network takes for visible are those of the input, to the bit.
+
+        Raises:
+            InputError: If type, shape or size differ.
+        """
+        check_crops("crops", crops, self.size)
+        chunks = [self._complete(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
+        if not chunks:
+            empty = np.zeros((0, self.size, self.size), np.float32)
+            return Completion(crops.copy(), empty, empty[:, 0, 0], empty, np.zeros((*empty.shape, 2), np.float32))
+        return Completion(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
+
+    def restore(self, photo: UInt8Array, landmarks: NDArray[Any]) -> UInt8Array:
+        """Complete one face inside its photograph; only occluded pixels change.
+
+        What lies outside the canonical crop (about one and a half eye distances around the nose) stays as it is.
+
+        Args:
+            photo: `(H, W, 3)` uint8 RGB.
+            landmarks: `(5, 2)` ArcFace points in pixels of the photo.
+
+        Returns:
+            A new photo of the same size.
+
+        Raises:
+            InputError: If the photo or the landmarks have a wrong shape.
+        """
+        return self.restore_batch([photo], np.asarray(landmarks)[None])[0][0]
+
+    def restore_batch(
+        self, photos: Sequence[UInt8Array], landmarks: NDArray[Any]
+    ) -> tuple[list[UInt8Array], Completion]:
+        """Complete one face in each of several photographs.
+
+        Args:
+            photos: N pictures `(H, W, 3)` uint8 RGB, of any sizes.
+            landmarks: `(N, 5, 2)` ArcFace points in pixels of each photo.
+
+        Returns:
+            N new photos, and what the network made of the canonical crops.
+
+        Raises:
+            InputError: If a photo or the landmarks have a wrong shape.
+        """
+        check_shape("landmarks", landmarks, (len(photos), 5, 2))
+        for photo in photos:
+            check_photo("photo", photo)
+        aligned = [align(photo, five, self.layout) for photo, five in zip(photos, landmarks, strict=True)]
+        crops = np.array([crop for crop, _ in aligned], np.uint8).reshape(-1, self.size, self.size, 3)
+        completion = self.complete(crops)
+        weights = self._blend(torch.from_numpy(completion.occlusion)[:, None])[:, 0].numpy()
+        restored = [
+            paste(photo, image, matrix, weight)
+            for photo, image, (_, matrix), weight in zip(photos, completion.images, aligned, weights, strict=True)
+        ]
+        return restored, completion
+
+    @torch.inference_mode()
+    def _complete(self, crops: UInt8Array) -> Completion:
+        """Complete one batch."""
+        source = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
+        decoded = self._network(source.float() / 255, every_scale=False)
+        occlusion = torch.sigmoid(decoded.occlusion.float())
+        weight = self._blend(occlusion)
+        restored = (decoded.images[0].float() * 255).clamp(0, 255)
+        images = torch.lerp(source.float(), restored, weight).round().to(torch.uint8)
+        return Completion(
+            images=_array(images.permute(0, 2, 3, 1)),
+            occlusion=_array(occlusion[:, 0]),
+            coverage=_array((occlusion[:, 0] > 0.5).float().mean((1, 2))),
+            alpha=_array(decoded.alphas[0].float().mean(1)),
+            uv=_array(decoded.uvs[0].float().permute(0, 2, 3, 1)),
+        )
+
+    @staticmethod
+    def _blend(occlusion: Tensor) -> Tensor:
+        """How much of the completion each pixel takes, `(N, 1, S, S)` in [0, 1], from the occlusion probability."""
+        grown = functional.max_pool2d(occlusion, 2 * _RIM + 1, stride=1, padding=_RIM)
+        return ((grown - _FADE[0]) / (_FADE[1] - _FADE[0])).clamp(0, 1)
+
+
+def _array(tensor: Tensor) -> Any:
+    """A contiguous NumPy array of a tensor."""
+    return np.ascontiguousarray(tensor.cpu().numpy())
+
+
+def _device(name: str) -> torch.device:
+    """The torch device of a name.
+
+    Raises:
+        InputError: If the name means nothing to torch or CUDA is asked for and absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device: {name!r} is unknown; known: auto, cpu, cuda, cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda is asked for and there is none; use cpu or auto")
+    return device

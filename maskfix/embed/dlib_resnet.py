@@ -1,0 +1,125 @@
+"""dlib's face recogniser (King, 2017), with the weights that the face-recognition-models package ships."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskfix.base import CropLayout, DependencyError, EmbedderError, FloatArray, InputError, UInt8Array, check_crops
+from maskfix.embed.base import unit_rows
+from maskfix.weights import file_sha256
+
+CHIP_SIZE = 150
+"""Side of dlib's face chip in pixels."""
+
+#: Margin on each side of the chip as a share of the face box (the default of dlib.get_face_chip).
+PADDING = 0.25
+
+#: ArcFace's five points in dlib's mean face, box units; an eye is the mean of its six points of the 68.
+MEAN_FACE = (
+    (0.22549, 0.21599),
+    (0.75476, 0.21599),
+    (0.490127, 0.515625),
+    (0.254149, 0.780233),
+    (0.726104, 0.780233),
+)
+
+_MODEL = "dlib_face_recognition_resnet_model_v1.dat"
+
+
+def dlib_layout() -> CropLayout:
+    """The crop that dlib's recogniser was trained on, `dlib.get_face_chip` at 150 pixels.
+
+    Example:
+        >>> [round(x, 1) for x in dlib_layout().points[0]]
+        [47.5, 46.6]
+    """
+    scale = CHIP_SIZE / (1 + 2 * PADDING)
+    points = tuple(((PADDING + x) * scale, (PADDING + y) * scale) for x, y in MEAN_FACE)
+    return CropLayout(f"dlib_{CHIP_SIZE}", CHIP_SIZE, points)
+
+
+class DlibEmbedder:
+    """dlib's ResNet-29: 128 numbers per face, scaled to unit length so that cosine compares them.
+
+    Args:
+        batch_size: Chips per call of the network, at least 1.
+
+    Raises:
+        DependencyError: If dlib or its weights are not installed.
+        EmbedderError: If the weights file cannot be read.
+
+    Attributes:
+        name: "dlib".
+        layout: dlib's 150-pixel chip.
+        dimension: 128.
+        sha256: Hash of the weights file.
+        device: Always "cpu"; the wheel on PyPI has no CUDA.
+        path: The weights file.
+    """
+
+    name = "dlib"
+    dimension = 128
+    device = "cpu"
+
+    def __init__(self, batch_size: int = 64) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        self.path = models_folder() / _MODEL
+        if not self.path.is_file():
+            raise EmbedderError(f"{self.path}: missing; reinstall with pip install --force-reinstall maskfix[dlib]")
+        self.layout = dlib_layout()
+        self.sha256 = file_sha256(self.path)
+        self._batch_size = batch_size
+        self._network = _open(self.path)
+
+    def embed(self, crops: UInt8Array) -> FloatArray:
+        """Embed N chips.
+
+        Args:
+            crops: `(N, 150, 150, 3)` uint8 RGB in `layout`; N may be 0.
+
+        Returns:
+            `(N, 128)` float32 of unit length.
+
+        Raises:
+            InputError: If the crops have another shape or type.
+        """
+        check_crops("crops", crops, self.layout.size)
+        if len(crops) == 0:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        whole = np.ascontiguousarray(crops)
+        starts = range(0, len(whole), self._batch_size)
+        batches = [self._network.compute_face_descriptor(list(whole[at : at + self._batch_size])) for at in starts]
+        return unit_rows(np.concatenate([np.array(batch) for batch in batches]))
+
+
+def models_folder() -> Path:
+    """Where face-recognition-models keeps dlib's weights.
+
+    The package is located, not imported: importing it needs pkg_resources, which current setuptools no longer has.
+
+    Raises:
+        DependencyError: If the package is not installed.
+    """
+    spec = importlib.util.find_spec("face_recognition_models")
+    if spec is None or spec.origin is None:
+        raise DependencyError("dlib's recogniser needs face-recognition-models: pip install maskfix[dlib]")
+    return Path(spec.origin).parent / "models"
+
+
+def _open(path: Path) -> Any:
+    try:
+        import dlib
+    except ImportError as error:
+        raise DependencyError(f"dlib's recogniser needs dlib: pip install maskfix[dlib] ({error})") from error
+    try:
+        return dlib.face_recognition_model_v1(str(path))
+    except RuntimeError as error:
+        reason = (str(error).strip().splitlines() or ["unreadable"])[0]
+        raise EmbedderError(
+            f"{path}: damaged ({reason}); reinstall with pip install --force-reinstall maskfix[dlib]"
+        ) from error

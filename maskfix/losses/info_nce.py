@@ -1,0 +1,62 @@
+"""InfoNCE, the contrastive loss of the Siamese inference network (paper eq. 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from maskfix.base import InputError, check_shape
+from maskfix.losses.precision import check_alike, full_precision, widen
+
+
+def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.07) -> Tensor:
+    """InfoNCE: pick each query's own key out of that key and the K keys of the queue (paper eq. 1).
+
+    Queries and keys are two views of the same pictures; the queue holds keys of earlier batches. The function changes
+    nothing: enqueue after the step. Gradients reach every argument that asks for them; MoCo detaches key and queue.
+
+    Args:
+        query: `(N, D)` unit length.
+        key: `(N, D)` unit length; row i is the positive of query i.
+        queue: `(K, D)` unit length, the negatives of every query. The positive counts in the denominator beside them.
+        temperature: Above 0; 0.07 in the paper.
+
+    Returns:
+        Scalar, mean over the N queries; at least 0, lower is better; log(K + 1) where all keys are alike.
+
+    Raises:
+        InputError: If the shapes do not fit or the temperature is not positive.
+
+    Example:
+        >>> one = torch.tensor([[1.0, 0.0]])
+        >>> info_nce(one, one, one.repeat(3, 1)).item() == torch.log(torch.tensor(4.0)).item()
+        True
+    """
+    check_shape("query", query, (None, None))
+    check_alike("query", query, "key", key)
+    check_shape("queue", queue, (None, query.shape[1]))
+    if not temperature > 0:
+        raise InputError(f"temperature: expected a number above 0, got {temperature}")
+    with full_precision(query):
+        query, key, queue = widen(query), widen(key), widen(queue)
+        positive = (query * key).sum(dim=1, keepdim=True)
+        logits = torch.cat([positive, query @ queue.T], dim=1) / temperature
+        return (logits.logsumexp(dim=1) - logits[:, 0]).mean()
+
+
+class InfoNCELoss(nn.Module):
+    """`info_nce` with a fixed temperature.
+
+    Args:
+        temperature: Above 0; 0.07 in the paper.
+    """
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise InputError(f"temperature: expected a number above 0, got {temperature}")
+        self.temperature = temperature
+
+    def forward(self, query: Tensor, key: Tensor, queue: Tensor) -> Tensor:
+        """Scalar loss of queries `(N, D)`, keys `(N, D)` and queue `(K, D)`; see `info_nce`."""
+        return info_nce(query, key, queue, self.temperature)

@@ -1,0 +1,145 @@
+"""Texture terms of the objective (paper eq. 14) and the seam of the frozen network behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from maskfix.base import InputError
+from maskfix.losses.identity import identity_cosine_loss, identity_loss
+from maskfix.losses.scales import area_average, enlarge, mean_of, select_scales, size_of
+from maskfix.losses.style import style_loss
+from maskfix.losses.weights import ObjectiveWeights
+
+
+class TextureNetwork(Protocol):
+    """A frozen network that gives the embedding of eq. 12 and the feature maps of eq. 11 in one pass.
+
+    It must be in evaluation mode with its parameters frozen; gradients run through it to the pictures.
+    """
+
+    def __call__(self, images: Tensor, /) -> tuple[Tensor, Sequence[Tensor]]:
+        """Embed pictures.
+
+        Args:
+            images: `(N, 3, H, W)` RGB in [0, 1] in the canonical crop; the network resizes to what it needs.
+
+        Returns:
+            Embedding `(N, D)` and a list of maps `(N, C, h, w)`, which may be empty where no style term is used.
+        """
+        ...
+
+
+class TextureTarget(NamedTuple):
+    """What the texture network makes of the clean pictures; give it where it is known, so that it is not made anew.
+
+    Attributes:
+        embedding: `(N, D)` of the clean picture at the finest size, the truth at every scale; None if not known.
+        maps: One list of maps per texture scale, in the order of `texture_scales`; None if not known.
+    """
+
+    embedding: Tensor | None = None
+    maps: Sequence[Sequence[Tensor]] | None = None
+
+
+def texture_target_of(image: Tensor, sizes: Sequence[tuple[int, int]], texture: TextureNetwork) -> TextureTarget:
+    """What a texture network makes of clean pictures, without gradient; precompute it where pictures come again.
+
+    Args:
+        image: `(N, 3, H, W)` in [0, 1], the clean pictures.
+        sizes: (height, width) of the completion at each texture scale.
+        texture: The frozen network.
+
+    Returns:
+        The embedding of the picture itself, and maps of the picture at each of the sizes.
+    """
+    with torch.no_grad():
+        embedding, own = texture(image)
+        full = (image.shape[2], image.shape[3])
+        maps = [own if size == full else texture(enlarge(area_average(image, size), full))[1] for size in sizes]
+    return TextureTarget(embedding, maps)
+
+
+def texture_terms(
+    images: Sequence[Tensor],
+    target: Tensor,
+    weights: ObjectiveWeights,
+    texture: TextureNetwork,
+    known: TextureTarget,
+    view: Callable[[Tensor], Tensor] | None,
+) -> dict[str, Tensor]:
+    """Terms of eq. 14, unweighted means over the scales Q; only those with a weight."""
+    if weights.style == 0 and weights.identity == 0:
+        return {}
+    rows = slice(weights.texture_samples)
+    chosen = [image[rows] for image in select_scales("images", images, weights.texture_scales)]
+    known = _complete_target(target[rows], [size_of(image) for image in chosen], weights, texture, _first(known, rows))
+    embeddings, maps = _run_texture([enlarge(image, size_of(target)) for image in chosen], weights, texture, view)
+    terms = {}
+    if weights.style > 0:
+        pairs = zip(maps, _present("maps", known.maps, len(maps)), strict=True)
+        terms["style"] = mean_of([style_loss(ours, theirs) for ours, theirs in pairs])
+    if weights.identity > 0 and known.embedding is not None:
+        compare = identity_loss if weights.identity_form == "l2" else identity_cosine_loss
+        terms["identity"] = mean_of([compare(embedding, known.embedding) for embedding in embeddings])
+    return terms
+
+
+def _run_texture(
+    images: Sequence[Tensor],
+    weights: ObjectiveWeights,
+    texture: TextureNetwork,
+    view: Callable[[Tensor], Tensor] | None,
+) -> tuple[list[Tensor], list[Sequence[Tensor]]]:
+    """Embeddings (of views, where asked for) and maps (of the pictures themselves) of each scale's completion."""
+    embeddings: list[Tensor] = []
+    maps: list[Sequence[Tensor]] = []
+    for image in images:
+        if view is None:
+            embedding, features = texture(image)
+            embeddings.append(embedding)
+            maps.append(features)
+            continue
+        if weights.identity > 0:
+            embeddings.append(texture(view(image))[0])
+        if weights.style > 0:
+            maps.append(texture(image)[1])
+    return embeddings, maps
+
+
+def _complete_target(
+    target: Tensor,
+    sizes: Sequence[tuple[int, int]],
+    weights: ObjectiveWeights,
+    texture: TextureNetwork,
+    known: TextureTarget,
+) -> TextureTarget:
+    """Fill in what the terms need and `known` lacks; the network runs only for that."""
+    lacks_maps = weights.style > 0 and known.maps is None
+    lacks_embedding = weights.identity > 0 and known.embedding is None
+    if not lacks_maps and not lacks_embedding:
+        return known
+    made = texture_target_of(target, sizes if lacks_maps else (), texture)
+    return TextureTarget(
+        made.embedding if lacks_embedding else known.embedding,
+        made.maps if lacks_maps else known.maps,
+    )
+
+
+def _first(known: TextureTarget, rows: slice) -> TextureTarget:
+    """The chosen rows of what is known of the target."""
+    embedding = None if known.embedding is None else known.embedding[rows]
+    maps = None if known.maps is None else [[layer[rows] for layer in scale] for scale in known.maps]
+    return TextureTarget(embedding, maps)
+
+
+def _present(name: str, values: Sequence[Sequence[Tensor]] | None, count: int) -> Sequence[Sequence[Tensor]]:
+    """`values`, which must hold one entry per texture scale."""
+    if values is None or len(values) != count:
+        raise InputError(
+            f"texture target {name}: expected one list per texture scale ({count}), got {len(values or ())}"
+        )
+    return values

@@ -1,0 +1,39 @@
+"""Verification and picture metrics: pure NumPy functions, fractions in [0, 1], a higher score means more alike."""
+
+from maskfix.metrics.bootstrap import BootstrapResult, Interval, MethodIntervals, subject_bootstrap, weighted_statistics
+from maskfix.metrics.folds import FoldAccuracy, kfold_accuracy
+from maskfix.metrics.image import psnr, ssim
+from maskfix.metrics.verification import (
+    ErrorRates,
+    OperatingPoint,
+    RocCurve,
+    auc,
+    eer,
+    fmr_fnmr,
+    operating_points,
+    roc_curve,
+    split_scores,
+    tpr_at_fpr,
+)
+
+__all__ = [
+    "BootstrapResult",
+    "ErrorRates",
+    "FoldAccuracy",
+    "Interval",
+    "MethodIntervals",
+    "OperatingPoint",
+    "RocCurve",
+    "auc",
+    "eer",
+    "fmr_fnmr",
+    "kfold_accuracy",
+    "operating_points",
+    "psnr",
+    "roc_curve",
+    "split_scores",
+    "ssim",
+    "subject_bootstrap",
+    "tpr_at_fpr",
+    "weighted_statistics",
+]

@@ -1,0 +1,96 @@
+"""Model cards, written from the manifest, so that a card cannot say anything else than the row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from maskfix.base import replacing
+from maskfix.weights import WeightsRow, checkout_folder, read_manifest
+
+
+def model_card(row: WeightsRow) -> str:
+    """One weights file as a Markdown page.
+
+    Args:
+        row: The manifest row.
+
+    Returns:
+        Markdown, ending in a newline.
+
+    Example:
+        >>> print(model_card(WeightsRow("net.tag", "net", "net.tag.safetensors", "0" * 64, 12)).splitlines()[0])
+        # net.tag
+    """
+    facts = {
+        "Network": f"`{row.arch}`",
+        "File": f"`{row.file}` ({row.bytes / 1e6:.1f} MB)",
+        "SHA-256": f"`{row.sha256}`",
+        "Licence": row.licence or "not stated",
+        "Trained on": row.data or "not stated",
+        "Commit": f"`{row.commit}`" if row.commit else "not stated",
+    }
+    parts = [f"# {row.name}", _table(facts, ("", ""))]
+    usage = f'from maskfix import Deoccluder\n\ndeoccluder = Deoccluder.from_pretrained("{row.name}")'
+    parts += ["## Use", f"```python\n{usage}\n```"]
+    if row.scores:
+        parts += ["## Scores", "Rates are fractions between 0 and 1.", _table(row.scores, ("measure", "value"))]
+    if row.training:
+        parts += ["## Training", _table(row.training, ("setting", "value"))]
+    if row.notes:
+        parts += ["## Notes", row.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_cards(folder: str | Path | None = None) -> list[Path]:
+    """Write one card per manifest row and a README.md that lists them.
+
+    Args:
+        folder: The folder of the manifest; that of the checkout when None.
+
+    Returns:
+        The files written, README.md last; none where the folder has no manifest.
+
+    Raises:
+        WeightsError: If the manifest is damaged.
+    """
+    folder = checkout_folder() if folder is None else Path(folder)
+    rows = read_manifest(folder)
+    if not rows:
+        return []
+    written = [_write(folder / f"{row.name}.md", model_card(row)) for row in rows]
+    heads = ["| name | network | MB | licence | trained on |", "|---|---|---|---|---|"]
+    lines = [
+        f"| [{row.name}]({row.name}.md) | {row.arch} | {row.bytes / 1e6:.1f} "
+        f"| {_cell(row.licence)} | {_cell(row.data)} |"
+        for row in rows
+    ]
+    text = "# Weights\n\nWritten from `manifest.json`; do not edit by hand.\n\n" + "\n".join([*heads, *lines]) + "\n"
+    return [*written, _write(folder / "README.md", text)]
+
+
+def _write(path: Path, text: str) -> Path:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def _table(values: Mapping[str, Any], heads: tuple[str, str]) -> str:
+    """A two-column table; nested dicts become dotted names."""
+    lines = [f"| {heads[0]} | {heads[1]} |", "|---|---|"]
+    return "\n".join(lines + [f"| {_cell(key)} | {_cell(value)} |" for key, value in _flat("", values)])
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{prefix}{key}.", value)
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _cell(value: Any) -> str:
+    """Text that does not break out of its table cell."""
+    shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return " ".join(shown.split()).replace("|", "\\|")

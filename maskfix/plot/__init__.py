@@ -1,0 +1,7 @@
+"""Display classes: one figure each, numbers in, matplotlib loaded only when something is drawn."""
+
+from maskfix.plot.panel import CompletionPanelDisplay
+from maskfix.plot.roc import RocDisplay
+from maskfix.plot.scores import ScoreHistogramDisplay
+
+__all__ = ["CompletionPanelDisplay", "RocDisplay", "ScoreHistogramDisplay"]

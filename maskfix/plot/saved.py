@@ -1,0 +1,162 @@
+"""Scores of a finished run on disk, and the ROC curves of several such runs in one figure."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskfix.base import BoolArray, DatasetError, FloatArray, InputError, replacing
+from maskfix.plot.roc import RocDisplay
+
+OVERLAID = ("clean", "masked", "completed")
+"""Methods that `overlay` draws unless it is told otherwise."""
+
+_PREFIX = "score_"
+_FIELDS = ("same", "fold", "gallery", "probe", "gallery_subject", "probe_subject")
+_MAX_BYTES = 2 * 2**30
+
+
+class SavedScores(NamedTuple):
+    """Scores of T comparisons under each method, with what is needed to compute every figure again.
+
+    Attributes:
+        scores: `(T,)` float32 for each method; higher means more alike, -inf marks a failed comparison.
+        same: True for genuine comparisons, `(T,)` bool.
+        fold: Fold of each comparison, `(T,)` integers.
+        gallery: Name of the gallery picture, `(T,)` text.
+        probe: Name of the probe picture, `(T,)` text.
+        gallery_subject: Number of the person on the gallery picture, `(T,)` integers.
+        probe_subject: Number of the person on the probe picture, `(T,)` integers.
+    """
+
+    scores: dict[str, FloatArray]
+    same: BoolArray
+    fold: NDArray[np.integer[Any]]
+    gallery: NDArray[np.str_]
+    probe: NDArray[np.str_]
+    gallery_subject: NDArray[np.integer[Any]]
+    probe_subject: NDArray[np.integer[Any]]
+
+
+def save_scores(path: str | Path, saved: SavedScores) -> None:
+    """Write scores as .npz that `numpy.load(allow_pickle=False)` reads: `score_<method>` and the other attributes.
+
+    Args:
+        path: A file ending in .npz; it appears whole or not at all.
+        saved: The scores.
+
+    Raises:
+        InputError: If the suffix is another.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise InputError(f"{path}: scores are kept in a .npz file")
+    columns = {name: getattr(saved, name) for name in _FIELDS}
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, **columns, **{_PREFIX + name: values for name, values in saved.scores.items()})
+
+
+def load_scores(path: str | Path) -> SavedScores:
+    """Read what `save_scores` wrote, as `benchmarks.lfw` does into `scores.npz`.
+
+    Args:
+        path: The file. Nothing in it is ever unpickled.
+
+    Raises:
+        DatasetError: If the file is missing, damaged, or holds no scores; the message names what is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file; give a scores.npz that a benchmark wrote")
+    if path.stat().st_size > _MAX_BYTES:
+        raise DatasetError(f"{path}: larger than {_MAX_BYTES} bytes, these are no scores")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path}: damaged or no scores.npz; run the benchmark again") from error
+    scores = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
+    missing = [name for name in _FIELDS if name not in arrays]
+    if missing or not scores:
+        raise DatasetError(
+            f"{path}: holds no {', '.join(missing) or 'scores'}; give a scores.npz that a benchmark wrote"
+        )
+    _check(path, arrays)
+    return SavedScores(scores, *(arrays[name] for name in _FIELDS))
+
+
+def overlay(paths: Sequence[str | Path], out: str | Path, methods: Sequence[str] = OVERLAID) -> Path:
+    """Draw the ROC curves of saved runs into one figure.
+
+    A curve that two runs share to the last bit (the clean pictures of one recogniser under two completions) is drawn
+    once. With one run the curves are named by their methods, with several by run and method.
+
+    Args:
+        paths: One or more scores.npz.
+        out: Figure ending in .png, .pdf or .svg; it appears whole or not at all.
+        methods: Methods to draw, those of them that a run has.
+
+    Returns:
+        The path written.
+
+    Raises:
+        DatasetError: If a file is missing or holds no scores.
+        InputError: If there is no file, no run has any of the methods, or the suffix of `out` is none of these.
+    """
+    if not paths:
+        raise InputError("ROC: expected at least one scores.npz, got none")
+    names = _run_names([Path(path) for path in paths])
+    runs = {name: load_scores(path) for name, path in zip(names, paths, strict=True)}
+    return RocDisplay.from_scores(_curves(runs, methods)).save(out)
+
+
+def _curves(runs: Mapping[str, SavedScores], methods: Sequence[str]) -> dict[str, tuple[FloatArray, BoolArray]]:
+    """Scores and flags of each curve under its name; equal curves once."""
+    curves: dict[str, tuple[FloatArray, BoolArray]] = {}
+    seen: set[tuple[str, bytes, bytes]] = set()
+    for name, run in runs.items():
+        for method in methods:
+            if method not in run.scores:
+                continue
+            key = (method, run.scores[method].tobytes(), run.same.tobytes())
+            if key not in seen:
+                seen.add(key)
+                curves[f"{name}: {method}" if len(runs) > 1 else method] = (run.scores[method], run.same)
+    if not curves:
+        known = sorted({method for run in runs.values() for method in run.scores})
+        raise InputError(f"ROC: no run has a method of {', '.join(methods) or 'none'}; they have: {', '.join(known)}")
+    return curves
+
+
+def _run_names(paths: Sequence[Path]) -> list[str]:
+    """Short names for runs: the end of each file's folder, as many parts as tell all runs apart."""
+    folders = [path.resolve().parent.parts[1:] or (path.stem,) for path in paths]
+    longest = max(map(len, folders))
+    for count in range(1, longest + 1):
+        names = ["/".join(parts[-count:]) for parts in folders]
+        if len(set(names)) == len(names):
+            return names
+    # Several files of one folder, or one file twice: numbers tell them apart.
+    return [f"{path.resolve().parent.name}/{path.stem} ({place})" for place, path in enumerate(paths, start=1)]
+
+
+def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Check types and lengths of all arrays of a file."""
+    count = arrays["same"].shape
+    kinds = {"same": "b", "gallery": "U", "probe": "U"}
+    for name, array in arrays.items():
+        if name not in _FIELDS and not name.startswith(_PREFIX):
+            continue
+        wanted = "f" if name.startswith(_PREFIX) else kinds.get(name, "iu")
+        if array.ndim != 1 or array.shape != count or array.dtype.kind not in wanted:
+            raise DatasetError(
+                f"{path}: {name} has shape {array.shape} and type {array.dtype}, expected one value for each of the "
+                f"{arrays['same'].size} comparisons; run the benchmark again"
+            )
+        if wanted == "f" and not (array < np.inf).all():
+            raise DatasetError(f"{path}: {name} holds nan or +inf; run the benchmark again")

@@ -1,0 +1,64 @@
+"""Sizes of the completion networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from maskfix.base import InputError
+
+SCALES = 6
+"""Decoder scales with a fusion module and a correspondence head: the last six (paper, section 3.4: P = {1..6})."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes that the paper leaves open; the base networks take them from DFNet.
+
+    Attributes:
+        size: Side of the input in pixels, a multiple of 2 ** len(widths).
+        widths: Channels of the encoder's levels, each half the size of the one before.
+        kernels: Side of each level's strided kernel.
+        refine: Whether a second 3x3 convolution follows at each encoder level.
+        full_width: Channels of the decoder at full size.
+        fusion_width: Channels inside the fusion module's transformation A (eq. 7).
+        reduction: r of the channel attention (eq. 4).
+        projection: Length of the Siamese representation (stage 1).
+    """
+
+    size: int
+    widths: tuple[int, ...]
+    kernels: tuple[int, ...]
+    refine: bool = False
+    full_width: int = 32
+    fusion_width: int = 32
+    reduction: int = 16
+    projection: int = 128
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not fit together.
+
+        Raises:
+            InputError: If kernels and widths differ in number, there are fewer levels than scales, or the size cannot
+                be halved often enough.
+        """
+        levels = len(self.widths)
+        if levels != len(self.kernels) or levels < SCALES:
+            raise InputError(f"network: expected {SCALES} or more widths and as many kernels, got {levels}")
+        if self.size % 2**levels:
+            raise InputError(f"network: size {self.size} is no multiple of {2**levels}")
+
+
+CONFIGS: dict[str, NetworkConfig] = {
+    "cadf_small_128": NetworkConfig(
+        size=128,
+        widths=(32, 64, 128, 192, 256, 256),
+        kernels=(5, 3, 3, 3, 3, 3),
+        refine=True,
+        full_width=24,
+        fusion_width=12,
+    ),
+    "cadf_base_128": NetworkConfig(size=128, widths=(64, 128, 256, 512, 512, 512, 512), kernels=(7, 5, 5, 3, 3, 3, 3)),
+    "cadf_base_256": NetworkConfig(
+        size=256, widths=(64, 128, 256, 512, 512, 512, 512, 512), kernels=(7, 5, 5, 3, 3, 3, 3, 3)
+    ),
+}

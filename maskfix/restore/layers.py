@@ -1,0 +1,32 @@
+"""The one building block of encoder and decoder: convolution, batch norm, activation."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm and activation; the padding keeps `size / stride`.
+
+    Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        kernel: Side of the kernel, odd.
+        stride: 1, or 2 to halve the size.
+        norm: Whether batch norm follows. Left out where one pixel is all there is: the norm of a batch of one has
+            nothing to average over there (DFNet fails so in training).
+        slope: Slope of the activation below zero; 0 is ReLU.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, norm: bool = True, slope: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=not norm)
+        self.norm = nn.BatchNorm2d(outputs) if norm else nn.Identity()
+        self.act = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(N, inputs, H, W)` to `(N, outputs, H / stride, W / stride)`."""
+        out: Tensor = self.act(self.norm(self.conv(x)))
+        return out

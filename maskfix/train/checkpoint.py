@@ -1,0 +1,77 @@
+"""Checkpoints that survive a killed process: written whole, read without executing anything."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maskfix.base import CheckpointError, replacing
+
+
+def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint; a process killed meanwhile leaves the one before.
+
+    Args:
+        path: File to write.
+        state: Tensors, numbers, strings, and dictionaries and lists of them.
+    """
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_checkpoint(path: str | Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """Read a checkpoint of the same configuration.
+
+    Args:
+        path: File to read.
+        config: The running configuration, plain; `steps` and `checkpoint_seconds` may differ from the stored one.
+
+    Returns:
+        The state, or None where there is no file.
+
+    Raises:
+        CheckpointError: If the file is damaged or another configuration made it.
+    """
+    path = Path(path)
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(f"{path}: damaged checkpoint ({first}); remove it to start anew") from error
+    free = {"steps", "checkpoint_seconds"}
+    stored = state.get("config", {})
+    other = sorted(
+        key for key in stored.keys() | config.keys() if key not in free and stored.get(key) != config.get(key)
+    )
+    if other:
+        raise CheckpointError(f"{path}: made with another {', '.join(other)}; restore that or choose another --out")
+    return state
+
+
+def append_log(path: str | Path, row: dict[str, Any]) -> None:
+    """Append one row of JSON to a log."""
+    with Path(path).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row) + "\n")
+
+
+def trim_log(path: str | Path, step: int) -> None:
+    """Drop the rows of steps after `step`: a resumed run writes them again. Half a last row is dropped too."""
+    path = Path(path)
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if row["step"] <= step:
+            kept.append(line + "\n")
+    with replacing(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")

@@ -1,0 +1,201 @@
+"""Stage 2: encoder, decoder and fusion trained together on the paper's objective (sections 3.4 and 4.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from maskfix.base import CheckpointError, InputError
+from maskfix.data import decode_correspondence
+from maskfix.losses import Outputs, Targets, completion_objective, random_view
+from maskfix.restore import CompletionNetwork, create_network
+from maskfix.train.checkpoint import append_log, load_checkpoint, save_checkpoint, trim_log
+from maskfix.train.config import CompletionConfig, as_plain
+from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
+from maskfix.train.texture import Texture, load_texture
+from maskfix.train.validate import validate
+from maskfix.train.views import Batch, BatchDataset, as_pictures, batches
+
+CHECKPOINT = "completion.pt"
+LOG = "completion.jsonl"
+
+
+class _Parts(NamedTuple):
+    """What one step needs."""
+
+    config: CompletionConfig
+    fabric: Any
+    model: Any
+    optimiser: torch.optim.Optimizer
+    texture: Texture | None
+
+
+def train_completion(
+    config: CompletionConfig,
+    faces: str | Path,
+    out: str | Path,
+    templates: str | Path | None = None,
+    identity: str | Path | None = None,
+    encoder: str | Path | None = None,
+    device: str = "auto",
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Path:
+    """Train the completion network; continues from its checkpoint.
+
+    Args:
+        config: Stage 2's configuration.
+        faces: Folder that `maskfix prepare` wrote.
+        out: Folder for `completion.pt` (checkpoint) and `completion.jsonl` (log).
+        templates: Folder in MaskTheFace's layout, or None for this project's own templates.
+        identity: The identity network as ONNX; may be left out only if identity and style weigh nothing.
+        encoder: Stage 1's checkpoint, or None to start from random weights.
+        device: `auto`, `cpu` or `cuda`.
+        workers: Processes that make batches.
+        progress: Called after each step.
+
+    Returns:
+        Path of the checkpoint; its `average` entry (`network` where averaging is off) is what is released.
+
+    Raises:
+        DatasetError: If the faces or templates cannot be used.
+        CheckpointError: If a checkpoint is damaged or of another configuration.
+        InputError: If the objective needs an identity network and none is given.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    fabric = make_fabric(config.precision, device)
+    views, training, validation = open_views(faces, templates, config)
+    texture = _texture(config, identity)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        network = create_network(config.network).to(memory_format=torch.channels_last)
+    average = AveragedModel(network, multi_avg_fn=_averaging(config.average), use_buffers=True)
+    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    record = as_plain(config) | {"style_network": texture.style_network if texture else "none"}
+    state = load_checkpoint(out / CHECKPOINT, record)
+    if state is None:
+        _start_from(encoder, network, average)
+    start = _restore(state, network, average, optimiser, out)
+    model, optimiser = fabric.setup(network, optimiser)
+    average.to(fabric.device)
+    if texture is not None:
+        texture.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parts = _Parts(config, fabric, model, optimiser, texture)
+
+    def save(step: int) -> None:
+        stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
+        save_checkpoint(out / CHECKPOINT, stored | {"average": average.state_dict()})
+
+    saver = Saver(save, config.checkpoint_seconds)
+    dataset = BatchDataset(views, training, config.batch_size, config.seed)
+    for step, batch in enumerate(batches(dataset, start, config.steps, workers), start):
+        figures = _step(parts, step, batch)
+        # Early averages would remember the first, random weights for long; a short memory grows into the full one.
+        average.multi_avg_fn = _averaging(min(config.average, (1 + step) / (10 + step)))
+        average.update_parameters(network)
+        last = step + 1 == config.steps
+        if config.validate_every and (last or (step + 1) % config.validate_every == 0) and len(validation):
+            figures |= validate(released(average, network, config), views, validation, config, fabric, texture)
+        append_log(out / LOG, {"step": step + 1, **figures})
+        saver.maybe(step + 1, last)
+        if progress:
+            progress(step + 1, figures)
+    return out / CHECKPOINT
+
+
+def released(average: AveragedModel, network: CompletionNetwork, config: CompletionConfig) -> torch.nn.Module:
+    """The network that is validated and released: the moving average where there is one."""
+    return average.module if config.average else network
+
+
+def _averaging(decay: float) -> Any:
+    """Torch's exponential moving average with a given decay."""
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+
+def _texture(config: CompletionConfig, identity: str | Path | None) -> Texture | None:
+    """Load the texture networks where the objective needs them."""
+    if not config.objective.identity and not config.objective.style:
+        return None
+    if identity is None:
+        raise InputError("identity network: the objective weighs identity or style; pass --identity FILE.onnx")
+    return load_texture(identity)
+
+
+def _start_from(encoder: str | Path | None, network: CompletionNetwork, average: AveragedModel) -> None:
+    """Take the encoder that stage 1 trained."""
+    if encoder is None:
+        return
+    path = Path(encoder)
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such checkpoint; train it with maskfix train siamese")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        network.encoder.load_state_dict(state["encoder"])
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: holds no encoder of network {network.config}") from error
+    average.module.load_state_dict(network.state_dict())
+
+
+def _restore(
+    state: dict[str, Any] | None,
+    network: CompletionNetwork,
+    average: AveragedModel,
+    optimiser: torch.optim.Optimizer,
+    out: Path,
+) -> int:
+    """Load a checkpoint; returns the steps done."""
+    if state is None:
+        return 0
+    network.load_state_dict(state["network"])
+    average.load_state_dict(state["average"])
+    optimiser.load_state_dict(state["optimiser"])
+    trim_log(out / LOG, state["step"])
+    return int(state["step"])
+
+
+def targets_of(batch: Batch, device: torch.device) -> Targets:
+    """What the objective compares with."""
+    uv, visible = decode_correspondence(batch.correspondence.numpy())
+    return Targets(
+        image=as_pictures(batch.clean, device),
+        uv=torch.from_numpy(uv).permute(0, 3, 1, 2).to(device),
+        uv_visible=torch.from_numpy(visible)[:, None].to(device),
+        occlusion=batch.alpha[:, None].to(device).float() / 255,
+    )
+
+
+def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
+    """One optimiser step; returns the terms of the objective."""
+    config, fabric = parts.config, parts.fabric
+    set_learning_rate(parts.optimiser, learning_rate(config, step))
+    parts.model.train()
+    picture, targets = as_pictures(batch.occluded, fabric.device), targets_of(batch, fabric.device)
+    decoded = parts.model(picture)
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+
+    def view(images: Tensor) -> Tensor:
+        # Composed with the visible pixels, as a user will see it: the term then acts under the mask alone.
+        rows = slice(len(images))
+        composed = torch.lerp(picture[rows], images, targets.occlusion[rows])
+        return random_view(composed, generator)
+
+    with fabric.autocast():
+        terms = completion_objective(
+            Outputs([image.float() for image in decoded.images], decoded.uvs, decoded.occlusion),
+            targets,
+            config.objective,
+            texture=parts.texture,
+            view=view if config.perturb_identity else None,
+        )
+    parts.optimiser.zero_grad(set_to_none=True)
+    fabric.backward(terms["total"])
+    if config.clip:
+        fabric.clip_gradients(parts.model, parts.optimiser, max_norm=config.clip)
+    parts.optimiser.step()
+    return {name: float(value.detach()) for name, value in terms.items()}

@@ -1,0 +1,181 @@
+"""Configurations of both training stages: frozen dataclasses, read from TOML; defaults are the paper's."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from maskfix.base import InputError
+from maskfix.losses import ObjectiveWeights
+
+Config = TypeVar("Config", bound="CommonConfig")
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """How training pictures are varied; nothing here reaches a test picture.
+
+    Attributes:
+        kinds: Mask kinds to draw from; the paper's nine when empty. Leave kinds out to measure unseen masks.
+        random_cloth: Share of masks that are cloth of a random colour.
+        drawn: Share of masks from this project's own templates, where a template folder is given as well.
+        clean: Share of pictures without a mask, so that clean faces stay as they are.
+        shift: Largest shift of the crop in pixels.
+        turn: Largest rotation of the crop in degrees.
+        scale: Largest relative change of scale.
+        point_noise: Standard deviation of the mask points' displacement, in pixels.
+        coarsest: Lowest factor of a random down-scaling (both of input and target), for cameras worse than the data's.
+        light: Largest relative change of gain.
+    """
+
+    kinds: tuple[str, ...] = ()
+    random_cloth: float = 0.1
+    drawn: float = 0.15
+    clean: float = 0.08
+    shift: float = 4.0
+    turn: float = 6.0
+    scale: float = 0.06
+    point_noise: float = 1.2
+    coarsest: float = 0.5
+    light: float = 0.25
+
+
+@dataclass(frozen=True)
+class CommonConfig:
+    """What both stages share.
+
+    Attributes:
+        network: Name of the network.
+        steps: Optimiser steps in all.
+        batch_size: Faces a step.
+        learning_rate: Initial, or highest, learning rate.
+        schedule: `constant`, or `cosine` from `learning_rate` to a hundredth of it.
+        warmup: Steps over which the learning rate rises from zero.
+        seed: Seed of every draw.
+        held_out: Share of faces kept for validation.
+        precision: Fabric's precision, for example `32-true` or `bf16-mixed`.
+        checkpoint_seconds: Time between checkpoints.
+        views: How training pictures are varied.
+    """
+
+    network: str = "cadf_small_128"
+    steps: int = 1000
+    batch_size: int = 64
+    learning_rate: float = 1e-4
+    schedule: str = "constant"
+    warmup: int = 0
+    seed: int = 0
+    held_out: float = 0.02
+    precision: str = "32-true"
+    checkpoint_seconds: float = 120.0
+    views: ViewConfig = field(default_factory=ViewConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing.
+
+        Raises:
+            InputError: If steps or batch size are below 1, or the schedule is unknown.
+        """
+        if self.steps < 1 or self.batch_size < 1:
+            raise InputError(f"steps and batch_size: expected at least 1, got {self.steps} and {self.batch_size}")
+        if self.schedule not in ("constant", "cosine"):
+            raise InputError(f"schedule: {self.schedule!r} is unknown; known: constant, cosine")
+
+
+@dataclass(frozen=True)
+class SiameseConfig(CommonConfig):
+    """Stage 1 (paper section 3.1): SGD at 0.015, temperature 0.07, momentum 0.9, 65,536 keys.
+
+    Attributes:
+        temperature: Of InfoNCE (eq. 1).
+        key_momentum: m of eq. 2.
+        queue: Keys kept as negatives; at most half as many as there are faces, since a face's own older keys would
+            stand among its negatives otherwise.
+        sgd_momentum: Of the optimiser.
+        weight_decay: Of the optimiser.
+    """
+
+    learning_rate: float = 0.015
+    temperature: float = 0.07
+    key_momentum: float = 0.9
+    queue: int = 65536
+    sgd_momentum: float = 0.9
+    weight_decay: float = 1e-4
+
+
+@dataclass(frozen=True)
+class CompletionConfig(CommonConfig):
+    """Stage 2 (paper section 3.4): Adam at 1e-4 and the objective of eqs. 10 to 15.
+
+    Attributes:
+        objective: Weights and scales.
+        perturb_identity: Whether the identity network sees the completion composed with the visible pixels through
+            random blur, shift and noise (`losses.random_view`), so that no pixel pattern is rewarded.
+        average: Decay of the moving average of the weights, which is what is released; 0 switches it off.
+        validate_every: Steps between validations on the held-out faces; 0 switches them off.
+        clip: Largest norm of the gradient; 0 switches clipping off.
+    """
+
+    batch_size: int = 16
+    objective: ObjectiveWeights = field(default_factory=ObjectiveWeights)
+    perturb_identity: bool = False
+    average: float = 0.999
+    validate_every: int = 500
+    clip: float = 1.0
+
+
+def load_config(kind: type[Config], path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a configuration from TOML.
+
+    Args:
+        kind: `SiameseConfig` or `CompletionConfig`.
+        path: TOML file; the defaults when None.
+        overrides: Top-level values that win over the file; those that are None are ignored.
+
+    Raises:
+        InputError: If the file is missing or no TOML, or names a key that the configuration lacks.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"{path}: cannot read this configuration ({error})") from error
+    values |= {key: value for key, value in (overrides or {}).items() if value is not None}
+    built: Config = _build(kind, values, str(path or "configuration"))
+    return built
+
+
+def _build(kind: type[Any], values: Mapping[str, Any], place: str) -> Any:
+    """Make a dataclass from plain values, refusing unknown keys and building nested dataclasses."""
+    hints = get_type_hints(kind)
+    known = {item.name for item in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(f"{place}: unknown key {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    built = {}
+    for key, value in values.items():
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            built[key] = _build(hints[key], value, f"{place} [{key}]")
+        else:
+            built[key] = tuple(value) if isinstance(value, list) else value
+    try:
+        return kind(**built)
+    except TypeError as error:
+        raise InputError(f"{place}: {error}") from error
+
+
+def as_plain(config: CommonConfig) -> dict[str, Any]:
+    """A configuration as plain dictionaries, lists and numbers, for checkpoints and reports."""
+    return _plain(dataclasses.asdict(config))
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _plain(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
+        for key, value in values.items()
+    }

@@ -1,0 +1,116 @@
+"""What both stages' loops share: the fabric, the learning rate, the faces to train on, when to save."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maskfix.base import DatasetError, DependencyError
+from maskfix.data import FaceStore, held_out, open_store
+from maskfix.occlude import Occluder, folder_templates
+from maskfix.restore import CONFIGS
+from maskfix.train.config import CommonConfig
+from maskfix.train.views import OccludedViews
+
+
+class Progress(Protocol):
+    """Called after each step with the number of steps done and the latest figures."""
+
+    def __call__(self, step: int, figures: dict[str, float], /) -> None:
+        """Show progress."""
+        ...
+
+
+def make_fabric(precision: str, device: str = "auto") -> Any:
+    """Lightning Fabric on one device: it places models and batches and runs mixed precision.
+
+    Args:
+        precision: Fabric's name of it, for example `bf16-mixed`.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        DependencyError: If lightning-fabric is not installed.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise DependencyError("lightning-fabric is missing; install it with: pip install 'maskfix[train]'") from error
+    accelerator = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return Fabric(accelerator=accelerator, devices=1, precision=precision)
+
+
+def learning_rate(config: CommonConfig, step: int) -> float:
+    """Learning rate of one step: linear warm-up, then constant or cosine to a hundredth.
+
+    Example:
+        >>> learning_rate(CommonConfig(learning_rate=1.0, warmup=4), 1)
+        0.5
+    """
+    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    if config.schedule == "constant":
+        return config.learning_rate * rise
+    progress = min(1.0, step / max(1, config.steps))
+    return config.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
+    """Set the learning rate of all parameter groups."""
+    for group in optimiser.param_groups:
+        group["lr"] = value
+
+
+def open_views(
+    faces: str | Path, templates: str | Path | None, config: CommonConfig
+) -> tuple[OccludedViews, NDArray[np.int64], NDArray[np.int64]]:
+    """Open a prepared store and split it.
+
+    Args:
+        faces: Folder that `maskfix prepare` wrote.
+        templates: Folder in MaskTheFace's layout, or None for this project's own templates alone.
+        config: Which share is held out, and how faces are varied.
+
+    Returns:
+        The views, indices of the training faces, indices of the held-out faces.
+
+    Raises:
+        DatasetError: If the crops' size is not the network's, or fewer training faces remain than one batch.
+    """
+    store: FaceStore = open_store(faces)
+    size = CONFIGS[config.network].size
+    if store.size != size:
+        raise DatasetError(
+            f"{faces}: crops of {store.size} pixels, the network wants {size}; prepare them with --size {size}"
+        )
+    occluders = [Occluder()] + ([Occluder(folder_templates(templates))] if templates else [])
+    apart = held_out(store.names, config.held_out)
+    training, validation = np.flatnonzero(~apart), np.flatnonzero(apart)
+    if len(training) < config.batch_size:
+        raise DatasetError(f"{faces}: {len(training)} training faces, fewer than one batch of {config.batch_size}")
+    return OccludedViews(store, config.views, occluders), training, validation
+
+
+class Saver:
+    """Saves when enough time has passed since the last save.
+
+    Args:
+        save: Saves the state after so many steps.
+        seconds: Time between saves.
+    """
+
+    def __init__(self, save: Callable[[int], None], seconds: float) -> None:
+        self._save = save
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def maybe(self, step: int, last: bool) -> None:
+        """Save after `step` steps if it is time, or if these were the last."""
+        if last or time.monotonic() - self._last >= self._seconds:
+            self._save(step)
+            self._last = time.monotonic()

@@ -1,0 +1,172 @@
+"""`maskfix prepare`: a folder of photographs becomes a store of aligned crops with their training targets."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from maskfix.align import LandmarkDetector, estimate_similarity, load_detector, transform_points, warp
+from maskfix.base import (
+    DatasetError,
+    FloatArray,
+    ImageError,
+    Landmarks,
+    UInt8Array,
+    arcface_layout,
+    read_image,
+    replacing,
+)
+from maskfix.data.correspondence import correspondence_target
+from maskfix.data.faces import list_pictures
+
+_CHUNK = 256
+_DETECTOR: LandmarkDetector | None = None
+
+
+def prepare_faces(
+    images: str | Path,
+    out: str | Path,
+    size: int = 128,
+    workers: int | None = None,
+    track: Callable[[Iterable[int], int], Iterable[int]] | None = None,
+) -> pd.DataFrame:
+    """Detect, align and describe every picture of a folder; a killed run continues where it stopped.
+
+    Writes `crops.npy`, `points.npy`, `correspondence.npy` and `records.csv` (a row for every picture, also for those
+    that failed, with the reason). Pixels outside a picture are its reflection: pictures cut close to the face would
+    teach the network black borders otherwise.
+
+    Args:
+        images: Folder of pictures, searched to any depth.
+        out: Folder to write to; made if it is missing.
+        size: Side of the crops in pixels.
+        workers: Processes; one per CPU when None.
+        track: Wraps the stream of finished chunks, given their number, to show progress.
+
+    Returns:
+        The records: image, ok, reason.
+
+    Raises:
+        DatasetError: If the folder is missing or empty, if no face was found at all, or if `out` holds another folder's
+            unfinished parts.
+        DependencyError: If mediapipe is not installed.
+    """
+    images, out = Path(images), Path(out)
+    pictures = list_pictures(images)
+    parts = out / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    _claim(parts, f"{images.resolve()} {size} {len(pictures)}")
+    chunks = [pictures[i : i + _CHUNK] for i in range(0, len(pictures), _CHUNK)]
+    todo = [i for i in range(len(chunks)) if not (parts / f"{i:05d}.npz").exists()]
+    jobs = [(parts / f"{i:05d}.npz", images, chunks[i], size) for i in todo]
+    with multiprocessing.get_context("spawn").Pool(workers or os.cpu_count() or 1) as pool:
+        done: Iterable[int] = pool.imap_unordered(_prepare_chunk, jobs)
+        for _ in track(done, len(jobs)) if track else done:
+            pass
+    return _collect(out, parts, len(chunks), size)
+
+
+def _claim(parts: Path, identity: str) -> None:
+    """Note whose parts these are, or refuse those of another run."""
+    note = parts / "source.txt"
+    if note.exists() and note.read_text() != identity:
+        raise DatasetError(
+            f"{parts}: holds unfinished parts of other pictures; remove the folder or choose another --out"
+        )
+    with replacing(note) as temporary:
+        temporary.write_text(identity)
+
+
+def _prepare_chunk(job: tuple[Path, Path, list[Path], int]) -> int:
+    """Prepare one chunk of pictures in a worker process; its file appears whole or not at all."""
+    global _DETECTOR
+    path, root, pictures, size = job
+    if _DETECTOR is None:
+        _DETECTOR = load_detector("mesh")
+    rows, crops, points, targets = [], [], [], []
+    for picture in pictures:
+        name = picture.relative_to(root).as_posix()
+        try:
+            photo = read_image(picture)
+        except ImageError as error:
+            rows.append((name, False, str(error)))
+            continue
+        [found] = _DETECTOR.detect([photo])
+        rows.append((name, found.ok, found.reason))
+        if found.ok:
+            crop, point, target = prepare_face(photo, found, size)
+            crops.append(crop)
+            points.append(point)
+            targets.append(target)
+    arrays: dict[str, Any] = {
+        "crops": np.array(crops, np.uint8).reshape(-1, size, size, 3),
+        "points": np.array(points, np.float32).reshape(-1, 6, 2),
+        "correspondence": np.array(targets, np.uint8).reshape(-1, size, size, 2),
+        "rows": np.array(rows, dtype=np.str_).reshape(-1, 3),
+    }
+    with replacing(path) as temporary:
+        np.savez(temporary, **arrays)
+    return len(pictures)
+
+
+def prepare_face(photo: UInt8Array, found: Landmarks, size: int) -> tuple[UInt8Array, FloatArray, UInt8Array]:
+    """Crop, mask points and correspondence target of one detected face.
+
+    Args:
+        photo: `(H, W, 3)` uint8 RGB.
+        found: Landmarks with a mesh.
+        size: Side S of the crop in pixels.
+
+    Returns:
+        `(S, S, 3)` uint8, `(6, 2)` float32 in pixels of the crop, `(S, S, 2)` uint8.
+
+    Raises:
+        DatasetError: If the landmarks hold no mesh.
+    """
+    if found.five is None or found.mask is None or found.mesh is None:
+        raise DatasetError("landmarks: no mesh; correspondence targets need the mesh detector")
+    layout = arcface_layout(size)
+    matrix = estimate_similarity(found.five, layout.array)
+    crop = warp(photo, matrix, size, border="reflect")
+    points = transform_points(matrix, found.mask).astype(np.float32)
+    mesh = np.column_stack([transform_points(matrix, found.mesh[:, :2]), found.mesh[:, 2] * np.hypot(*matrix[0, :2])])
+    return crop, points, correspondence_target(mesh, size)
+
+
+def _collect(out: Path, parts: Path, chunks: int, size: int) -> pd.DataFrame:
+    """Join the parts into the store's files, then drop the parts."""
+
+    def stored(key: str) -> Iterator[NDArray[Any]]:
+        for index in range(chunks):
+            with np.load(parts / f"{index:05d}.npz") as part:
+                yield part[key]
+
+    rows = np.concatenate(list(stored("rows")))
+    records = pd.DataFrame({"image": rows[:, 0], "ok": rows[:, 1] == "True", "reason": rows[:, 2]})
+    faces = int(records["ok"].sum())
+    if not faces:
+        raise DatasetError(f"{out}: no face found in any of {len(records)} pictures; are these photographs of faces?")
+    shapes = {"crops": (size, size, 3), "points": (6, 2), "correspondence": (size, size, 2)}
+    for key, shape in shapes.items():
+        dtype = np.float32 if key == "points" else np.uint8
+        with replacing(out / f"{key}.npy") as temporary:
+            array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                temporary, "w+", dtype, (faces, *shape)
+            )
+            start = 0
+            for part in stored(key):
+                array[start : start + len(part)] = part
+                start += len(part)
+            array.flush()
+    with replacing(out / "records.csv") as temporary:
+        records.to_csv(temporary, index=False)
+    shutil.rmtree(parts)
+    return records

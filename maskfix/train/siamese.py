@@ -1,0 +1,121 @@
+"""Stage 1: contrastive pre-training of the encoder (paper section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maskfix.losses import info_nce
+from maskfix.restore import CONFIGS, SiameseNetwork
+from maskfix.train.checkpoint import append_log, load_checkpoint, save_checkpoint, trim_log
+from maskfix.train.config import SiameseConfig, as_plain
+from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
+from maskfix.train.views import BatchDataset, as_pictures, batches
+
+CHECKPOINT = "siamese.pt"
+LOG = "siamese.jsonl"
+
+
+def train_siamese(
+    config: SiameseConfig,
+    faces: str | Path,
+    out: str | Path,
+    templates: str | Path | None = None,
+    device: str = "auto",
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Path:
+    """Train the encoder so that one face under two masks is represented alike; continues from its checkpoint.
+
+    Args:
+        config: Stage 1's configuration.
+        faces: Folder that `maskfix prepare` wrote.
+        out: Folder for `siamese.pt` (checkpoint) and `siamese.jsonl` (log).
+        templates: Folder in MaskTheFace's layout, or None for this project's own templates.
+        device: `auto`, `cpu` or `cuda`.
+        workers: Processes that make batches.
+        progress: Called after each step.
+
+    Returns:
+        Path of the checkpoint; its `encoder` entry is what stage 2 starts from.
+
+    Raises:
+        DatasetError: If the faces or templates cannot be used.
+        CheckpointError: If `out` holds a damaged checkpoint or one of another configuration.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    fabric = make_fabric(config.precision, device)
+    views, training, _ = open_views(faces, templates, config)
+    config = replace(config, queue=max(1, min(config.queue, len(training) // 2)))
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        network = SiameseNetwork(
+            CONFIGS[config.network],
+            config.queue,
+            config.key_momentum,
+            generator=torch.Generator().manual_seed(config.seed),
+        )
+    network.to(memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(
+        network.query.parameters(),
+        lr=config.learning_rate,
+        momentum=config.sgd_momentum,
+        weight_decay=config.weight_decay,
+    )
+    state = load_checkpoint(out / CHECKPOINT, as_plain(config))
+    start = _restore(state, network, optimiser, out)
+    model, optimiser = fabric.setup(network, optimiser)
+
+    def save(step: int) -> None:
+        save_checkpoint(
+            out / CHECKPOINT,
+            {
+                "config": as_plain(config),
+                "step": step,
+                "network": network.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "encoder": network.query.encoder.state_dict(),
+            },
+        )
+
+    saver = Saver(save, config.checkpoint_seconds)
+    dataset = BatchDataset(views, training, config.batch_size, config.seed, pairs=True)
+    for step, pair in enumerate(batches(dataset, start, config.steps, workers), start):
+        figures = _step(config, step, pair, fabric, model, optimiser)
+        network.update_key_branch()
+        append_log(out / LOG, {"step": step + 1, **figures})
+        saver.maybe(step + 1, last=step + 1 == config.steps)
+        if progress:
+            progress(step + 1, figures)
+    return out / CHECKPOINT
+
+
+def _restore(state: dict[str, Any] | None, network: SiameseNetwork, optimiser: torch.optim.Optimizer, out: Path) -> int:
+    """Load a checkpoint into network and optimiser; returns the steps done."""
+    if state is None:
+        return 0
+    network.load_state_dict(state["network"])
+    optimiser.load_state_dict(state["optimiser"])
+    trim_log(out / LOG, state["step"])
+    return int(state["step"])
+
+
+def _step(
+    config: SiameseConfig, step: int, pair: Any, fabric: Any, model: Any, optimiser: torch.optim.Optimizer
+) -> dict[str, float]:
+    """One optimiser step; returns the loss and the share of queries that found their own key first."""
+    set_learning_rate(optimiser, learning_rate(config, step))
+    query, key = model(*(as_pictures(view.occluded, fabric.device) for view in pair))
+    loss = info_nce(query, key, model.queue.clone(), config.temperature)
+    with torch.no_grad():
+        best_negative = (query.float() @ model.queue.T.float()).amax(1)
+        found = ((query * key).sum(1).float() > best_negative).float().mean()
+    model.enqueue(key)
+    optimiser.zero_grad(set_to_none=True)
+    fabric.backward(loss)
+    optimiser.step()
+    return {"loss": float(loss.detach()), "found": float(found)}

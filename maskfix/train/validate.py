@@ -1,0 +1,68 @@
+"""Validation during training: what the network does on held-out faces, never on a test set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from maskfix.train.config import CompletionConfig
+from maskfix.train.texture import Texture
+from maskfix.train.views import BatchDataset, OccludedViews, as_pictures
+
+FACES = 256
+
+
+@torch.no_grad()
+def validate(
+    network: torch.nn.Module,
+    views: OccludedViews,
+    faces: NDArray[np.int64],
+    config: CompletionConfig,
+    fabric: Any,
+    texture: Texture | None,
+) -> dict[str, float]:
+    """Complete the same masked held-out faces each time and compare them with the clean ones.
+
+    Args:
+        network: The network that would be released.
+        views: Where faces and masks come from.
+        faces: Indices of the held-out faces; the first 256 are used.
+        config: Stage 2's configuration.
+        fabric: Device and precision.
+        texture: For the identity figures, or None.
+
+    Returns:
+        `val_psnr_masked` (dB inside the mask, mean over faces), `val_coverage_error` (mean absolute error of the
+        occluded share), and `val_identity_masked`, `val_identity` (mean cosine to the clean face before and after).
+    """
+    network.eval()
+    size = min(32, len(faces))
+    data = BatchDataset(views, faces[:FACES], size, config.seed + 1)
+    rows = [_figures(network, data[step], fabric, texture) for step in range(min(FACES, len(faces)) // size)]
+    network.train()
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _figures(network: torch.nn.Module, batch: Any, fabric: Any, texture: Texture | None) -> dict[str, float]:
+    """Figures of one batch."""
+    clean, masked = as_pictures(batch.clean, fabric.device), as_pictures(batch.occluded, fabric.device)
+    alpha = batch.alpha[:, None].to(fabric.device).float() / 255
+    with fabric.autocast():
+        decoded = network(masked, False)
+    image = torch.lerp(masked, decoded.images[0].float(), alpha)
+    worn = alpha.amax((1, 2, 3)) > 0
+    error = ((image - clean).square() * (alpha > 0.5)).sum((1, 2, 3)) / (3 * (alpha > 0.5).sum((1, 2, 3)).clamp_min(1))
+    occlusion = torch.sigmoid(decoded.occlusion.float())
+    figures = {
+        "val_psnr_masked": float((-10 * torch.log10(error[worn].clamp_min(1e-8))).mean()),
+        "val_coverage_error": float(((occlusion > 0.5).float() - (alpha > 0.5).float()).mean((1, 2, 3)).abs().mean()),
+    }
+    if texture is not None:
+        truth, before, after = (texture(x.clamp(0, 1))[0].float()[worn] for x in (clean, masked, image))
+        figures["val_identity_masked"] = float(functional.cosine_similarity(before, truth).mean())
+        figures["val_identity"] = float(functional.cosine_similarity(after, truth).mean())
+    return figures

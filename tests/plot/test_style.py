@@ -1,0 +1,71 @@
+"""Saving figures, colours, percentages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maskfix.base import InputError
+from maskfix.plot import RocDisplay
+from maskfix.plot.style import method_styles, percent
+
+
+@pytest.fixture
+def display() -> RocDisplay:
+    rng = np.random.default_rng(0)
+    same = np.arange(400) < 200
+    return RocDisplay.from_scores({"clean": (rng.normal(size=400) + 2 * same, same)})
+
+
+@pytest.mark.parametrize(
+    ("suffix", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml"), ("PNG", b"\x89PNG")]
+)
+def test_save(display: RocDisplay, tmp_path: Path, suffix: str, magic: bytes) -> None:
+    path = tmp_path / "new" / f"roc.{suffix}"
+    assert display.save(path, dpi=50) == path
+    first = path.read_bytes()
+    assert first.startswith(magic)
+    display.save(path, dpi=50)
+    assert path.read_bytes() == first
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+def test_save__unknown_format(display: RocDisplay, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'gif' is unknown; known: png, pdf, svg"):
+        display.save(tmp_path / "roc.gif")
+    assert not list(tmp_path.iterdir())
+
+
+def test_save__keeps_what_was_drawn(display: RocDisplay, tmp_path: Path) -> None:
+    display.plot(title="my own title").save(tmp_path / "roc.svg")
+    assert display.ax_.get_title(loc="left") == "my own title"
+
+
+def test_import_and_drawing_leave_pyplot_alone() -> None:
+    code = (
+        "import sys, maskfix.plot, numpy as np\n"
+        "assert not any(name.startswith('matplotlib') for name in sys.modules)\n"
+        "same = np.array([True, False])\n"
+        "maskfix.plot.RocDisplay.from_scores({'a': (np.array([1.0, 0.0]), same)}).plot()\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_method_styles__never_twice_the_same() -> None:
+    names = ["masked", *(f"method {i}" for i in range(12)), "clean", "completed"]
+    styles = method_styles(names)
+    assert list(styles) == names
+    assert len({(style["color"], str(style["linestyle"])) for style in styles.values()}) == len(names)
+    assert styles["masked"] == method_styles(["masked"])["masked"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.5, "50%"), (0.0, "0%"), (1e-4, "0.01%"), (0.075, "7.5%"), (1.0, "100%")]
+)
+def test_percent(value: float, text: str) -> None:
+    assert percent(value) == text
