@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmarks.report import Parts, check_out, write_run
+from benchmarks.report import Parts, check_out, folder_names, write_run
 from benchmarks.table import format_table
 from maskfix.base import InputError, MaskfixError, check_choice
 from maskfix.weights import WeightsRow
@@ -115,10 +115,12 @@ def run(
     Raises:
         MaskfixError: On any bad input; nothing half-written is left behind.
     """
+    from maskfix.align import list_detectors, load_detector
     from maskfix.occlude import Occluder, folder_templates
 
     settings, console = settings or LfwSettings(), console or Console(stderr=True)
     check_choice("probe", settings.side, PROBE_SIDES)
+    check_choice("detector", detector, list_detectors())
     place = resolve_device(device)
     if not embedder or len(set(embedder)) < len(embedder):
         raise InputError("embedder: give at least one, and each once")
@@ -126,12 +128,12 @@ def run(
     check_out(out)
     occluder = Occluder(folder_templates(templates) if templates else None)
     with console.status("loading networks"):
-        from maskfix.align import load_detector
         from maskfix.deocclude import Deoccluder
         from maskfix.embed.factory import load
 
-        restorer = Deoccluder.from_pretrained(weights, device=place, batch_size=settings.probes.batch_size)
         embedders = [load(spec, device=device, batch_size=settings.probes.batch_size) for spec in embedder]
+        folder_names(embedders)  # two of one kind are found here, not after the run
+        restorer = Deoccluder.from_pretrained(weights, device=place, batch_size=settings.probes.batch_size)
         finder = load_detector(detector, device=place)
     folder = cache or out.parent / "landmarks-cache"
     with Bars(console) as bars:

@@ -82,7 +82,8 @@ def _load(path: Path) -> dict[bytes, Landmarks]:
         with np.load(path, allow_pickle=False) as file:
             digests, five, mask = file["sha256"], file["five"], file["mask"]
             found, score, reason = file["found"], file["score"], file["reason"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+        # TypeError: a plain array (.npy) by another name.
         return {}
     count = len(digests)
     shapes = [array.shape for array in (digests, five, mask, found, score, reason)]

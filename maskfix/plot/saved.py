@@ -78,7 +78,8 @@ def load_scores(path: str | Path) -> SavedScores:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        # TypeError: a plain array (.npy) by another name.
         raise DatasetError(f"{path}: damaged or no scores.npz; run the benchmark again") from error
     scores = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
     missing = [name for name in _FIELDS if name not in arrays]

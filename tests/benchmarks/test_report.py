@@ -1,0 +1,137 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report import check_out, folder_names, peak_rss_bytes, staged
+from benchmarks.table import format_table
+from maskfix.base import InputError
+from tests.protocols.worlds import MiddleEmbedder
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_staged__moves_everything_and_keeps_other_files(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    out.mkdir(parents=True)
+    (out / "notes.txt").write_text("mine")
+    (out / "report.json").write_text("old")
+    with staged(out) as stage:
+        (stage / "sub").mkdir()
+        (stage / "sub" / "table.md").write_text("t")
+        (stage / "report.json").write_text("new")
+        assert (out / "report.json").read_text() == "old"
+    assert (out / "report.json").read_text() == "new"
+    assert (out / "sub" / "table.md").read_text() == "t"
+    assert (out / "notes.txt").read_text() == "mine"
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_staged__error_leaves_nothing(tmp_path: Path) -> None:
+    def spoil() -> None:
+        with staged(tmp_path / "out") as stage:
+            (stage / "scores.npz").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        spoil()
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from benchmarks.report import staged
+with staged(Path(sys.argv[1])) as stage:
+    (stage / "report.json").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_staged__kill_9_keeps_the_old_report(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.json").write_text("old")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(out)], cwd=ROOT, check=False)
+    assert done.returncode == -9
+    assert (out / "report.json").read_text() == "old"
+    with staged(out) as stage:
+        assert list(stage.iterdir()) == []
+        (stage / "report.json").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_check_out(tmp_path: Path) -> None:
+    check_out(tmp_path / "a" / "b" / "c")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    for bad in ("file", "file/below"):
+        with pytest.raises(InputError, match="file: is a file"):
+            check_out(tmp_path / bad)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_check_out__not_writable(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="cannot be written"):
+        check_out(tmp_path / "out")
+
+
+def test_folder_names() -> None:
+    one, two, three = MiddleEmbedder("arcface:a"), MiddleEmbedder("arcface:a", 112), MiddleEmbedder("dlib")
+    assert folder_names([one, three]) == ["arcface-a", "dlib"]
+    assert folder_names([one, two]) == [f"arcface-a-{one.sha256[:8]}", f"arcface-a-{two.sha256[:8]}"]
+    with pytest.raises(InputError, match="same recogniser is given twice"):
+        folder_names([one, one])
+
+
+def test_peak_rss__in_bytes() -> None:
+    block = b"x" * (200 * 2**20)
+    assert 200 * 2**20 < peak_rss_bytes() < 20 * 2**30
+    del block
+
+
+def test_format_table__numbers_in_percent() -> None:
+    point = {
+        "tpr": 0.9,
+        "fpr": 0.0099,
+        "threshold": 0.31,
+        "accepted": 9,
+        "resolvable": True,
+        "nearest": 0.91,
+        "ci95": None,
+    }
+    none = {**point, "fpr": 0.0, "threshold": None, "resolvable": False, "ci95": [0.1, 0.2]}
+    failures = {side: {"genuine": 1, "impostor": 2} for side in ("gallery", "probe", "masking")}
+    transfer = {"threshold": 0.3, "fmr": 0.5, "fnmr": 0.25}
+    method = {
+        "auc": 0.98765,
+        "auc_ci95": [0.97, 0.99],
+        "eer": 0.0123,
+        "tpr_at_fpr": {"0.01": point, "0.001": none},
+        "fmr_fnmr_at_clean_threshold": {"0.01": transfer, "0.001": transfer},
+        "accuracy": {"mean": 0.95, "se": 0.002},
+        "failures": failures,
+    }
+    change = {"value": 0.05, "ci95": [-0.01, 0.11]}
+    report = {
+        "methods": {"clean": method, "control": method},
+        "difference": {"completed_minus_masked": {"auc": change, "0.01": change, "0.001": change}},
+        "recovered": {"auc": 0.5, "0.01": None, "0.001": -0.25},
+    }
+    table = format_table(report)
+    assert (
+        "| Clean | 98.77 [97.00, 99.00] | 1.23 | 90.00 | 90.00 [10.00, 20.00] | 91.00 | 91.00 | 95.00 ± 0.20 | 6, 3 |"
+        in table
+    )
+    assert "| control | 98.77" in table
+    assert "| FPR=1.0% | Clean | 0.990 | 0.3100 | 50.00, 25.00 |" in table
+    assert "too few impostors) | Clean | 0.000 | none |" in table
+    assert "| completed minus masked | +5.00 [-1.00, +11.00] |" in table
+    assert "| recovered share of the loss, % | 50.00 | n/a | -25.00 |" in table
