@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     if not path.is_file():
         raise ImageError(f"{path}: no such picture")
     try:
-        with Image.open(path) as picture:
+        with warnings.catch_warnings(), Image.open(path) as picture:
+            # Pillow warns of large pictures on its own limit; the bound here is `max_pixels`.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if picture.width * picture.height > max_pixels:
                 raise ImageError(
                     f"{path}: {picture.width}x{picture.height} is more than {max_pixels} pixels; scale it down first"
@@ -50,7 +53,9 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
             return _to_rgb(np.asarray(turned), turned)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not a picture that can be read (JPEG, PNG, BMP, TIFF, WebP)") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: too large ({error}); scale it down first") from error
+    except (OSError, SyntaxError, ValueError, NotImplementedError) as error:
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"{path}: truncated or damaged picture ({error}); replace the file") from error
@@ -60,7 +65,8 @@ def _to_rgb(array: NDArray[Any], picture: Any) -> UInt8Array:
     """Convert what Pillow decoded to uint8 RGB; 16-bit and float values keep their most significant bits."""
     from PIL import Image
 
-    if array.dtype in (np.uint16, np.int32, np.uint32) and array.ndim == 2:
+    # By kind and size, not by dtype: big-endian TIFF files come as `>u2`.
+    if array.dtype.kind in "ui" and array.dtype.itemsize > 1 and array.ndim == 2:
         return np.repeat((array >> 8).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         coloured = picture.convert("RGBA")

@@ -116,10 +116,9 @@ def completion(
 @weights_app.command("list")
 def list_command() -> None:
     """List the released weights."""
-    from maskfix.weights import list_weights, load_weights
+    from maskfix.weights import list_weights
 
-    for name in list_weights():
-        row = load_weights(name)[1]
+    for row in list_weights():
         typer.echo(f"{row.name}  {row.bytes / 1e6:.1f} MB  sha256 {row.sha256}  {row.licence}")
 
 
@@ -163,7 +162,9 @@ class _Steps:
         self._progress.start()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        # After an error the error's one line says it all.
+        self._progress.live.transient = kind is not None
         self._progress.stop()
 
     def __call__(self, step: int, figures: dict[str, float], /) -> None:

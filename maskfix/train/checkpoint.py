@@ -23,6 +23,28 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
         torch.save(state, temporary)
 
 
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint, whatever configuration made it; tensors come to the CPU.
+
+    Args:
+        path: File to read.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or holds no dictionary.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; make it with maskfix train")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError, IndexError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(f"{path}: damaged checkpoint ({first}); remove it to start anew") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: no checkpoint of maskfix; remove it to start anew")
+    return state
+
+
 def load_checkpoint(path: str | Path, config: dict[str, Any]) -> dict[str, Any] | None:
     """Read a checkpoint of the same configuration.
 
@@ -39,11 +61,7 @@ def load_checkpoint(path: str | Path, config: dict[str, Any]) -> dict[str, Any] 
     path = Path(path)
     if not path.exists():
         return None
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise CheckpointError(f"{path}: damaged checkpoint ({first}); remove it to start anew") from error
+    state = read_checkpoint(path)
     free = {"steps", "checkpoint_seconds"}
     stored = state.get("config", {})
     other = sorted(

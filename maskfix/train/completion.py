@@ -13,7 +13,7 @@ from maskfix.base import CheckpointError, InputError
 from maskfix.data import decode_correspondence
 from maskfix.losses import Outputs, Targets, completion_objective, random_view
 from maskfix.restore import CompletionNetwork, create_network
-from maskfix.train.checkpoint import append_log, load_checkpoint, save_checkpoint, trim_log
+from maskfix.train.checkpoint import append_log, load_checkpoint, read_checkpoint, save_checkpoint, trim_log
 from maskfix.train.config import CompletionConfig, as_plain
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
 from maskfix.train.texture import Texture, load_texture
@@ -67,7 +67,6 @@ def train_completion(
         InputError: If the objective needs an identity network and none is given.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     fabric = make_fabric(config.precision, device)
     views, training, validation = open_views(faces, templates, config)
     texture = _texture(config, identity)
@@ -86,6 +85,7 @@ def train_completion(
     if texture is not None:
         texture.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     parts = _Parts(config, fabric, model, optimiser, texture)
+    out.mkdir(parents=True, exist_ok=True)
 
     def save(step: int) -> None:
         stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
@@ -131,14 +131,13 @@ def _start_from(encoder: str | Path | None, network: CompletionNetwork, average:
     """Take the encoder that stage 1 trained."""
     if encoder is None:
         return
-    path = Path(encoder)
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such checkpoint; train it with maskfix train siamese")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_checkpoint(encoder)
     try:
         network.encoder.load_state_dict(state["encoder"])
     except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: holds no encoder of network {network.config}") from error
+        raise CheckpointError(
+            f"{encoder}: holds no encoder of this network; train it with maskfix train siamese"
+        ) from error
     average.module.load_state_dict(network.state_dict())
 
 
@@ -150,12 +149,12 @@ def _restore(
     out: Path,
 ) -> int:
     """Load a checkpoint; returns the steps done."""
+    trim_log(out / LOG, state["step"] if state else 0)
     if state is None:
         return 0
     network.load_state_dict(state["network"])
     average.load_state_dict(state["average"])
     optimiser.load_state_dict(state["optimiser"])
-    trim_log(out / LOG, state["step"])
     return int(state["step"])
 
 

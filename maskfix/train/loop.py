@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskfix.base import DatasetError, DependencyError
+from maskfix.base import DatasetError, DependencyError, InputError, check_choice
 from maskfix.data import FaceStore, held_out, open_store
 from maskfix.occlude import Occluder, folder_templates
 from maskfix.restore import CONFIGS
@@ -36,14 +36,21 @@ def make_fabric(precision: str, device: str = "auto") -> Any:
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
+        InputError: If the device or the precision is unknown, or CUDA is asked for and absent.
         DependencyError: If lightning-fabric is not installed.
     """
+    check_choice("device", device, ("auto", "cpu", "cuda"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda is asked for and there is none; use cpu or auto")
     try:
         from lightning_fabric import Fabric
     except ImportError as error:
         raise DependencyError("lightning-fabric is missing; install it with: pip install 'maskfix[train]'") from error
     accelerator = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return Fabric(accelerator=accelerator, devices=1, precision=precision)
+    try:
+        return Fabric(accelerator=accelerator, devices=1, precision=precision)
+    except ValueError as error:
+        raise InputError(f"precision: {precision!r} is unknown ({error})") from error
 
 
 def learning_rate(config: CommonConfig, step: int) -> float:

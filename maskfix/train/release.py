@@ -12,6 +12,7 @@ import torch
 
 from maskfix.base import CheckpointError
 from maskfix.model_card import write_cards
+from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import CHECKPOINT, LOG
 from maskfix.weights import add_to_manifest, save_weights
 
@@ -34,9 +35,7 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
     """
     path, folder = Path(checkpoint), Path(folder)
     path = path / CHECKPOINT if path.is_dir() else path
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; train it with maskfix train completion")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_checkpoint(path)
     if not {"average", "network", "config", "step"} <= state.keys():
         raise CheckpointError(f"{path}: no checkpoint of stage 2")
     config = state["config"]

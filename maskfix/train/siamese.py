@@ -47,7 +47,6 @@ def train_siamese(
         CheckpointError: If `out` holds a damaged checkpoint or one of another configuration.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     fabric = make_fabric(config.precision, device)
     views, training, _ = open_views(faces, templates, config)
     config = replace(config, queue=max(1, min(config.queue, len(training) // 2)))
@@ -69,6 +68,7 @@ def train_siamese(
     state = load_checkpoint(out / CHECKPOINT, as_plain(config))
     start = _restore(state, network, optimiser, out)
     model, optimiser = fabric.setup(network, optimiser)
+    out.mkdir(parents=True, exist_ok=True)
 
     def save(step: int) -> None:
         save_checkpoint(
@@ -96,11 +96,11 @@ def train_siamese(
 
 def _restore(state: dict[str, Any] | None, network: SiameseNetwork, optimiser: torch.optim.Optimizer, out: Path) -> int:
     """Load a checkpoint into network and optimiser; returns the steps done."""
+    trim_log(out / LOG, state["step"] if state else 0)
     if state is None:
         return 0
     network.load_state_dict(state["network"])
     optimiser.load_state_dict(state["optimiser"])
-    trim_log(out / LOG, state["step"])
     return int(state["step"])
 
 
