@@ -200,6 +200,8 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device: {name!r} is unknown; known: auto, cpu, cuda, cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda is asked for and there is none; use cpu or auto")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device: {name!r} is not supported; known: auto, cpu, cuda, cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device: {name} is asked for and there is none; use cpu or auto")
     return device

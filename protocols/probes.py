@@ -199,7 +199,7 @@ class _Pass:
             crops = {layout: self._crops(batch, photos, layout) for layout in layouts}
         self.out.counts[method] += len(batch)
         for place, embedder in enumerate(self.embedders):
-            with Clock(self.out.seconds, "embed"):
+            with Clock(self.out.seconds, f"embed {embedder.name}"):
                 vectors = np.asarray(embedder.embed(crops[embedder.layout]), dtype=np.float32)
             if vectors.shape != (len(batch), embedder.dimension):
                 raise EmbedderError(

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from maskfix.base import CropLayout, DoubleArray, FloatArray, InputError, UInt8Array, check_photo, check_shape
 
 _BORDERS = {"constant": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT_101, "replicate": cv2.BORDER_REPLICATE}
+# OpenCV counts the pixels of a side in 16 bits with a sign when it warps.
+_LONGEST = 32_766
 
 
 def estimate_similarity(source: NDArray[Any], target: NDArray[Any]) -> DoubleArray:
@@ -35,8 +37,11 @@ def estimate_similarity(source: NDArray[Any], target: NDArray[Any]) -> DoubleArr
                [ 2.,  0.,  1.]])
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    if source.ndim not in (2, 3) or source.shape[-2:] != target.shape[-2:] or source.shape[-1] != 2:
+    paired = target.shape == source.shape or target.shape == source.shape[-2:]
+    if source.ndim not in (2, 3) or not paired or source.shape[-1] != 2:
         raise InputError(f"landmarks: expected (P, 2) or (N, P, 2) like the target {target.shape}, got {source.shape}")
+    if not np.isfinite(target).all():
+        raise InputError("target: a number is not finite")
     start, end = source[..., 0] + 1j * source[..., 1], target[..., 0] + 1j * target[..., 1]
     start_mean, end_mean = start.mean(-1, keepdims=True), end.mean(-1, keepdims=True)
     spread = (np.abs(start - start_mean) ** 2).sum(-1)
@@ -58,11 +63,13 @@ def invert_affine(matrix: NDArray[Any]) -> DoubleArray:
         `(..., 2, 3)` float64.
 
     Raises:
-        InputError: If a matrix has another shape or no inverse.
+        InputError: If a matrix has another shape, no inverse, or a number that is not finite.
     """
     matrix = np.asarray(matrix, np.float64)
     if matrix.shape[-2:] != (2, 3):
         raise InputError(f"matrix: expected shape (..., 2, 3), got {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise InputError("matrix: a number is not finite")
     try:
         linear = np.linalg.inv(matrix[..., :2])
     except np.linalg.LinAlgError as error:
@@ -96,10 +103,12 @@ def warp(photo: UInt8Array, matrix: NDArray[Any], size: int, border: str = "cons
         `(S, S, 3)` uint8 RGB.
 
     Raises:
-        InputError: On a wrong photo, matrix or border name.
+        InputError: On a wrong photo, matrix or border name, or a photo of more than 32,766 pixels a side.
     """
     check_photo("photo", photo)
     check_shape("matrix", matrix, (2, 3))
+    if max(photo.shape[:2]) > _LONGEST:
+        raise InputError(f"photo: {photo.shape[1]}x{photo.shape[0]} has a side of more than {_LONGEST} pixels; cut it")
     if border not in _BORDERS:
         raise InputError(f"border: {border!r} is unknown; known: {', '.join(_BORDERS)}")
     crop = cv2.warpAffine(photo, np.asarray(matrix, np.float64), (size, size), borderMode=_BORDERS[border])

@@ -41,16 +41,16 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     if not path.is_file():
         raise ImageError(f"{path}: no such picture")
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
-            # Pillow warns of large pictures on its own limit; the bound here is `max_pixels`.
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures by a limit of its own; the bound here is `max_pixels`.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if picture.width * picture.height > max_pixels:
-                raise ImageError(
-                    f"{path}: {picture.width}x{picture.height} is more than {max_pixels} pixels; scale it down first"
-                )
-            picture.load()
-            turned = ImageOps.exif_transpose(picture)
-            return _to_rgb(np.asarray(turned), turned)
+            with Image.open(path) as picture:
+                if picture.width * picture.height > max_pixels:
+                    size = f"{picture.width}x{picture.height}"
+                    raise ImageError(f"{path}: {size} is more than {max_pixels} pixels; scale it down first")
+                picture.load()
+                turned = ImageOps.exif_transpose(picture)
+                return _to_rgb(np.asarray(turned), turned)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not a picture that can be read (JPEG, PNG, BMP, TIFF, WebP)") from error
     except Image.DecompressionBombError as error:

@@ -36,7 +36,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it, stop")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print it, stop")
+    ] = False,
 ) -> None:
     """Complete occluded faces before face verification."""
 
@@ -44,7 +46,9 @@ def _root(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="folder for the panel picture")] = Path("runs/demo"),
-    photo: Annotated[Path | None, typer.Option(help="your own photograph; scikit-image's astronaut when left out")] = None,
+    photo: Annotated[
+        Path | None, typer.Option(help="your own photograph; scikit-image's astronaut when left out")
+    ] = None,
     weights: Annotated[str, typer.Option(help="released weights, or a .safetensors file")] = "cadf_small_128",
     embedder: Annotated[str, typer.Option(help="recogniser")] = "dlib",
     templates: Templates = None,
@@ -68,7 +72,9 @@ def prepare(
 
     records = prepare_faces(images, out, size, workers, lambda done, total: track(done, total, "chunks of 256"))
     failed = records[~records["ok"]]
-    typer.echo(f"{len(records) - len(failed)} faces prepared, {len(failed)} pictures failed (reasons in {out}/records.csv)")
+    typer.echo(
+        f"{len(records) - len(failed)} faces prepared, {len(failed)} pictures failed (reasons in {out}/records.csv)"
+    )
 
 
 @train_app.command()
@@ -168,7 +174,9 @@ class _Steps:
         self._progress.stop()
 
     def __call__(self, step: int, figures: dict[str, float], /) -> None:
-        shown = " ".join(f"{key} {figures[key]:.3f}" for key in ("loss", "found", "total", "identity") if key in figures)
+        shown = " ".join(
+            f"{key} {figures[key]:.3f}" for key in ("loss", "found", "total", "identity") if key in figures
+        )
         self._progress.update(self._task, completed=step, description=f"{self._description} {shown}")
 
 

@@ -94,7 +94,8 @@ def _similarities(
     """Cosine of each masked and completed picture to the clean one, `(len(masked), 2)`."""
     crops = np.stack([align(photo, _five(found), recogniser.layout)[0] for photo in (picture, *masked, *completed)])
     embeddings = recogniser.embed(crops).astype(np.float64)
-    return (embeddings[1:] @ embeddings[0]).reshape(2, -1).T
+    similarity: NDArray[np.float64] = (embeddings[1:] @ embeddings[0]).reshape(2, -1).T
+    return similarity
 
 
 def _panel(

@@ -141,7 +141,8 @@ def rasterise(
     with np.errstate(divide="ignore", invalid="ignore"):
         second = ((x - ax) * (cy - ay) - (y - ay) * (cx - ax)) / area
         third = ((bx - ax) * (y - ay) - (by - ay) * (x - ax)) / area
-    first = 1 - second - third
+        # Triangles without an area give numbers that are not finite, which count as outside.
+        first = 1 - second - third
     inside = (first >= -1e-9) & (second >= -1e-9) & (third >= -1e-9) & (x < size) & (y < size)
     which, row, column = np.nonzero(inside)
     weights = np.stack([first[inside], second[inside], third[inside]], 1)

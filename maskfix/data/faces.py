@@ -74,8 +74,11 @@ def open_store(folder: str | Path) -> FaceStore:
         crops, points, correspondence = (np.load(folder / name, mmap_mode="r") for name in STORE_FILES[:3])
     except (ValueError, OSError, EOFError) as error:
         raise DatasetError(f"{folder}: damaged array ({error}); run maskfix prepare again") from error
-    records = pd.read_csv(folder / "records.csv", dtype={"image": str, "reason": str}, keep_default_na=False)
-    names = tuple(records.loc[records["ok"], "image"])
+    try:
+        records = pd.read_csv(folder / "records.csv", dtype={"image": str, "reason": str}, keep_default_na=False)
+        names = tuple(records.loc[records["ok"], "image"])
+    except (ValueError, KeyError) as error:
+        raise DatasetError(f"{folder}: damaged records.csv ({error}); run maskfix prepare again") from error
     if not len(crops) == len(points) == len(correspondence) == len(names):
         raise DatasetError(f"{folder}: the files disagree on the number of faces; run maskfix prepare again")
     return FaceStore(crops, points, correspondence, names)

@@ -13,7 +13,14 @@ from maskfix.base import CheckpointError, InputError
 from maskfix.data import decode_correspondence
 from maskfix.losses import Outputs, Targets, completion_objective, random_view
 from maskfix.restore import CompletionNetwork, create_network
-from maskfix.train.checkpoint import append_log, load_checkpoint, read_checkpoint, save_checkpoint, trim_log
+from maskfix.train.checkpoint import (
+    append_log,
+    drop_leftovers,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+    trim_log,
+)
 from maskfix.train.config import CompletionConfig, as_plain
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
 from maskfix.train.texture import Texture, load_texture
@@ -86,6 +93,7 @@ def train_completion(
         texture.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     parts = _Parts(config, fabric, model, optimiser, texture)
     out.mkdir(parents=True, exist_ok=True)
+    drop_leftovers(out / CHECKPOINT)
 
     def save(step: int) -> None:
         stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}

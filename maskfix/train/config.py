@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from maskfix.base import InputError
+from maskfix.base import InputError, check_choice, check_range
 from maskfix.losses import ObjectiveWeights
+from maskfix.occlude import parse_kind
+from maskfix.restore import CONFIGS
 
 Config = TypeVar("Config", bound="CommonConfig")
 
@@ -42,6 +46,22 @@ class ViewConfig:
     point_noise: float = 1.2
     coarsest: float = 0.5
     light: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Refuse numbers and names that mean nothing.
+
+        Raises:
+            InputError: If a share lies outside [0, 1], a size is negative, or a mask kind is unknown.
+        """
+        for name in ("random_cloth", "drawn", "clean"):
+            check_range(name, getattr(self, name), 0, 1)
+        for name in ("shift", "turn", "point_noise"):
+            check_range(name, getattr(self, name), 0, 1000)
+        check_range("scale", self.scale, 0, 0.9)
+        check_range("coarsest", self.coarsest, 0.01, 1)
+        check_range("light", self.light, 0, 0.9)
+        for kind in self.kinds:
+            parse_kind(kind)
 
 
 @dataclass(frozen=True)
@@ -78,12 +98,16 @@ class CommonConfig:
         """Refuse numbers that mean nothing.
 
         Raises:
-            InputError: If steps or batch size are below 1, or the schedule is unknown.
+            InputError: If steps or batch size are below 1, a number is out of range, or a name is unknown.
         """
+        check_choice("network", self.network, CONFIGS)
         if self.steps < 1 or self.batch_size < 1:
             raise InputError(f"steps and batch_size: expected at least 1, got {self.steps} and {self.batch_size}")
-        if self.schedule not in ("constant", "cosine"):
-            raise InputError(f"schedule: {self.schedule!r} is unknown; known: constant, cosine")
+        check_choice("schedule", self.schedule, ("constant", "cosine"))
+        check_range("learning_rate", self.learning_rate, 0, 1000)
+        check_range("held_out", self.held_out, 0, 1)
+        for name in ("warmup", "seed", "checkpoint_seconds"):
+            check_range(name, getattr(self, name), 0, sys.maxsize)
 
 
 @dataclass(frozen=True)
@@ -106,6 +130,19 @@ class SiameseConfig(CommonConfig):
     sgd_momentum: float = 0.9
     weight_decay: float = 1e-4
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing.
+
+        Raises:
+            InputError: As `CommonConfig`; or if the temperature, a momentum or the queue is out of range.
+        """
+        super().__post_init__()
+        check_range("temperature", self.temperature, 1e-6, 1000)
+        check_range("key_momentum", self.key_momentum, 0, 1 - 1e-9)
+        check_range("sgd_momentum", self.sgd_momentum, 0, 1)
+        check_range("weight_decay", self.weight_decay, 0, 1)
+        check_range("queue", self.queue, 1, sys.maxsize)
+
 
 @dataclass(frozen=True)
 class CompletionConfig(CommonConfig):
@@ -127,6 +164,17 @@ class CompletionConfig(CommonConfig):
     validate_every: int = 500
     clip: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing.
+
+        Raises:
+            InputError: As `CommonConfig`; or if the average's decay, `validate_every` or `clip` is out of range.
+        """
+        super().__post_init__()
+        check_range("average", self.average, 0, 1 - 1e-9)
+        check_range("validate_every", self.validate_every, 0, sys.maxsize)
+        check_range("clip", self.clip, 0, sys.maxsize)
+
 
 def load_config(kind: type[Config], path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read a configuration from TOML.
@@ -137,7 +185,8 @@ def load_config(kind: type[Config], path: str | Path | None, overrides: Mapping[
         overrides: Top-level values that win over the file; those that are None are ignored.
 
     Raises:
-        InputError: If the file is missing or no TOML, or names a key that the configuration lacks.
+        InputError: If the file is missing or no TOML, names a key that the configuration lacks, or gives a value of a
+            wrong type or out of range.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -151,7 +200,7 @@ def load_config(kind: type[Config], path: str | Path | None, overrides: Mapping[
 
 
 def _build(kind: type[Any], values: Mapping[str, Any], place: str) -> Any:
-    """Make a dataclass from plain values, refusing unknown keys and building nested dataclasses."""
+    """Make a dataclass from plain values, refusing unknown keys and wrong types, and building nested dataclasses."""
     hints = get_type_hints(kind)
     known = {item.name for item in dataclasses.fields(kind)}
     unknown = sorted(set(values) - known)
@@ -163,10 +212,31 @@ def _build(kind: type[Any], values: Mapping[str, Any], place: str) -> Any:
             built[key] = _build(hints[key], value, f"{place} [{key}]")
         else:
             built[key] = tuple(value) if isinstance(value, list) else value
+            if not _fits(built[key], hints[key]):
+                raise InputError(f"{place}: {key}: expected {_described(hints[key])}, got {value!r}")
     try:
         return kind(**built)
-    except TypeError as error:
+    except InputError as error:
         raise InputError(f"{place}: {error}") from error
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value is of a field's type; whole numbers pass as floats, truth values as neither."""
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if get_origin(hint) is Literal:
+        return isinstance(value, str)
+    if get_origin(hint) is UnionType:
+        return any(_fits(value, choice) for choice in get_args(hint))
+    accepted = (int, float) if hint is float else hint
+    return isinstance(value, accepted) and (hint is bool or not isinstance(value, bool))
+
+
+def _described(hint: Any) -> str:
+    """A field's type for a message."""
+    if dataclasses.is_dataclass(hint):
+        return "a table"
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
 
 
 def as_plain(config: CommonConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import shutil
@@ -63,7 +64,9 @@ def prepare_faces(
     pictures = list_pictures(images)
     parts = out / "parts"
     parts.mkdir(parents=True, exist_ok=True)
-    _claim(parts, f"{images.resolve()} {size} {len(pictures)}")
+    # The names count, not only how many they are: parts are told apart by their place in the list.
+    names = "\n".join(picture.relative_to(images).as_posix() for picture in pictures)
+    _claim(parts, f"{images.resolve()} {size} {hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()}")
     chunks = [pictures[i : i + _CHUNK] for i in range(0, len(pictures), _CHUNK)]
     todo = [i for i in range(len(chunks)) if not (parts / f"{i:05d}.npz").exists()]
     jobs = [(parts / f"{i:05d}.npz", images, chunks[i], size) for i in todo]
@@ -153,6 +156,7 @@ def _collect(out: Path, parts: Path, chunks: int, size: int) -> pd.DataFrame:
     records = pd.DataFrame({"image": rows[:, 0], "ok": rows[:, 1] == "True", "reason": rows[:, 2]})
     faces = int(records["ok"].sum())
     if not faces:
+        shutil.rmtree(parts)
         raise DatasetError(f"{out}: no face found in any of {len(records)} pictures; are these photographs of faces?")
     shapes = {"crops": (size, size, 3), "points": (6, 2), "correspondence": (size, size, 2)}
     for key, shape in shapes.items():

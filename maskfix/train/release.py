@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from maskfix.base import CheckpointError
+from maskfix.base import CheckpointError, InputError
 from maskfix.model_card import write_cards
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import CHECKPOINT, LOG
@@ -31,7 +32,8 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
         Path of the safetensors file.
 
     Raises:
-        CheckpointError: If the checkpoint is missing or is none of stage 2.
+        CheckpointError: If the checkpoint is missing, damaged or none of stage 2.
+        InputError: If the name does not start with the network's.
     """
     path, folder = Path(checkpoint), Path(folder)
     path = path / CHECKPOINT if path.is_dir() else path
@@ -39,6 +41,8 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
     if not {"average", "network", "config", "step"} <= state.keys():
         raise CheckpointError(f"{path}: no checkpoint of stage 2")
     config = state["config"]
+    if not re.fullmatch(re.escape(config["network"]) + r"\.[\w.-]+", name):
+        raise InputError(f"name: expected {config['network']}.TAG, got {name!r}")
     network = _averaged(state) if config["average"] else state["network"]
     target = folder / f"{name}.safetensors"
     row = save_weights(target, network, config["network"], {"step": str(state["step"])})
@@ -67,7 +71,14 @@ def _last_validation(log: Path) -> dict[str, float]:
 def _commit() -> str:
     """The commit that this was trained with, or `unknown` outside a checkout."""
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return found.stdout.strip()

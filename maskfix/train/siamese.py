@@ -10,7 +10,7 @@ import torch
 
 from maskfix.losses import info_nce
 from maskfix.restore import CONFIGS, SiameseNetwork
-from maskfix.train.checkpoint import append_log, load_checkpoint, save_checkpoint, trim_log
+from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, save_checkpoint, trim_log
 from maskfix.train.config import SiameseConfig, as_plain
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
 from maskfix.train.views import BatchDataset, as_pictures, batches
@@ -69,6 +69,7 @@ def train_siamese(
     start = _restore(state, network, optimiser, out)
     model, optimiser = fabric.setup(network, optimiser)
     out.mkdir(parents=True, exist_ok=True)
+    drop_leftovers(out / CHECKPOINT)
 
     def save(step: int) -> None:
         save_checkpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,15 @@ def validate(
     Returns:
         `val_psnr_masked` (dB inside the mask, mean over faces), `val_coverage_error` (mean absolute error of the
         occluded share), and `val_identity_masked`, `val_identity` (mean cosine to the clean face before and after).
+        A figure over masked faces is left out where no face drew a mask.
     """
     network.eval()
     size = min(32, len(faces))
     data = BatchDataset(views, faces[:FACES], size, config.seed + 1)
     rows = [_figures(network, data[step], fabric, texture) for step in range(min(FACES, len(faces)) // size)]
     network.train()
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    columns = {name: [row[name] for row in rows if not math.isnan(row[name])] for name in rows[0]}
+    return {name: float(np.mean(values)) for name, values in columns.items() if values}
 
 
 def _figures(network: torch.nn.Module, batch: Any, fabric: Any, texture: Texture | None) -> dict[str, float]:
