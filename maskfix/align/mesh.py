@@ -101,6 +101,8 @@ class MeshDetector:
         self.margin = margin
         with _quiet():
             self._mesh = FaceMesh(static_image_mode=True, max_num_faces=3, min_detection_confidence=min_confidence)
+            # The graph starts in threads of its own, which go on talking until it has seen a first picture.
+            self._mesh.process(np.zeros((64, 64, 3), np.uint8))
 
     def detect(self, photos: Sequence[UInt8Array]) -> list[Landmarks]:
         """Find the main face of each photograph; see `LandmarkDetector.detect`."""

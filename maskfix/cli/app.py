@@ -103,6 +103,7 @@ def completion(
     out: Annotated[Path, typer.Option(help="folder for checkpoint and log")],
     identity: Annotated[Path | None, typer.Option(help="MobileFaceNet as ONNX, for the identity term")] = None,
     encoder: Annotated[Path | None, typer.Option(help="stage 1's siamese.pt")] = None,
+    start: Annotated[Path | None, typer.Option(help="another run's completion.pt to start from")] = None,
     config: ConfigFile = None,
     templates: Templates = None,
     steps: Annotated[int | None, typer.Option(help="optimiser steps in all")] = None,
@@ -115,7 +116,7 @@ def completion(
 
     settings = load_config(CompletionConfig, config, {"steps": steps})
     with _Steps("stage 2", settings.steps) as progress:
-        path = train_completion(settings, faces, out, templates, identity, encoder, device, workers, progress)
+        path = train_completion(settings, faces, out, templates, identity, encoder, start, device, workers, progress)
     typer.echo(f"checkpoint: {path}")
 
 

@@ -23,6 +23,7 @@ def random_view(
     blur: float = 0.7,
     shift: float = 2.0,
     noise: float = 0.02,
+    grey: float = 0.5,
 ) -> Tensor:
     """One random slight degradation of each picture, differentiable in the pictures.
 
@@ -37,6 +38,8 @@ def random_view(
         blur: Largest standard deviation of the Gaussian blur in pixels; uniform in [0, blur].
         shift: Largest shift in pixels, uniform in [-shift, shift] in x and in y; the border is repeated.
         noise: Standard deviation of the Gaussian noise on the [0, 1] range.
+        grey: Share of pictures that lose their colour, in [0, 1]: with colour at hand the term paints red and green
+            patches that recognisers like and faces do not have.
 
     Returns:
         `(N, 3, H, W)` float32 or float64; the noise may leave [0, 1] slightly: clamping would cut gradients there.
@@ -46,6 +49,7 @@ def random_view(
     """
     check_shape("images", images, (None, None, None, None))
     check_range("scale", scale, 1e-3, 1.0)
+    check_range("grey", grey, 0.0, 1.0)
     for name, strength in (("blur", blur), ("shift", shift), ("noise", noise)):
         check_range(name, strength, 0.0, 1e3)
     count = images.shape[0]
@@ -57,6 +61,8 @@ def random_view(
             view = gaussian_blur(view, blur * _uniform((count,), generator), radius=math.ceil(2.5 * blur))
         if shift > 0:
             view = translate(view, shift * (2 * _uniform((count, 2), generator) - 1))
+        if grey > 0:
+            view = desaturate(view, _uniform((count,), generator) < grey)
         if noise > 0:
             drawn = torch.randn(view.shape, generator=generator, device=generator.device)
             view = view + noise * drawn.to(view)
@@ -122,6 +128,20 @@ def translate(images: Tensor, offsets: Tensor) -> Tensor:
     theta = torch.cat([turn, moved[:, :, None]], dim=2)
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def desaturate(images: Tensor, chosen: Tensor) -> Tensor:
+    """Turn the chosen pictures grey (Rec. 601 luma in all three channels).
+
+    Args:
+        images: `(N, 3, H, W)` RGB.
+        chosen: `(N,)` bool.
+
+    Returns:
+        `(N, 3, H, W)`.
+    """
+    luma = (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    return torch.lerp(images, luma.expand_as(images), chosen.to(images)[:, None, None, None])
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +49,7 @@ def train_completion(
     templates: str | Path | None = None,
     identity: str | Path | None = None,
     encoder: str | Path | None = None,
+    start: str | Path | None = None,
     device: str = "auto",
     workers: int = 1,
     progress: Progress | None = None,
@@ -61,6 +63,7 @@ def train_completion(
         templates: Folder in MaskTheFace's layout, or None for this project's own templates.
         identity: The identity network as ONNX; may be left out only if identity and style weigh nothing.
         encoder: Stage 1's checkpoint, or None to start from random weights.
+        start: Stage 2 checkpoint of another run whose averaged network to start from, with other settings.
         device: `auto`, `cpu` or `cuda`.
         workers: Processes that make batches.
         progress: Called after each step.
@@ -85,8 +88,8 @@ def train_completion(
     record = as_plain(config) | {"style_network": texture.style_network if texture else "none"}
     state = load_checkpoint(out / CHECKPOINT, record)
     if state is None:
-        _start_from(encoder, network, average)
-    start = _restore(state, network, average, optimiser, out)
+        _start_from(encoder, start, network, average)
+    first = _restore(state, network, average, optimiser, out)
     model, optimiser = fabric.setup(network, optimiser)
     average.to(fabric.device)
     if texture is not None:
@@ -101,7 +104,7 @@ def train_completion(
 
     saver = Saver(save, config.checkpoint_seconds)
     dataset = BatchDataset(views, training, config.batch_size, config.seed)
-    for step, batch in enumerate(batches(dataset, start, config.steps, workers), start):
+    for step, batch in enumerate(batches(dataset, first, config.steps, workers), first):
         figures = _step(parts, step, batch)
         # Early averages would remember the first, random weights for long; a short memory grows into the full one.
         average.multi_avg_fn = _averaging(min(config.average, (1 + step) / (10 + step)))
@@ -135,18 +138,30 @@ def _texture(config: CompletionConfig, identity: str | Path | None) -> Texture |
     return load_texture(identity)
 
 
-def _start_from(encoder: str | Path | None, network: CompletionNetwork, average: AveragedModel) -> None:
-    """Take the encoder that stage 1 trained."""
-    if encoder is None:
-        return
-    state = read_checkpoint(encoder)
-    try:
-        network.encoder.load_state_dict(state["encoder"])
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{encoder}: holds no encoder of this network; train it with maskfix train siamese"
-        ) from error
+def _start_from(
+    encoder: str | Path | None, start: str | Path | None, network: CompletionNetwork, average: AveragedModel
+) -> None:
+    """Take the whole network of another run, or the encoder that stage 1 trained."""
+    if start is not None:
+        _take(start, network, lambda state: averaged_weights(state["average"]))
+    elif encoder is not None:
+        _take(encoder, network.encoder, lambda state: state["encoder"])
     average.module.load_state_dict(network.state_dict())
+
+
+def _take(path: str | Path, module: torch.nn.Module, pick: Callable[[dict[str, Any]], dict[str, Tensor]]) -> None:
+    """Load a part of a checkpoint into a module."""
+    state = read_checkpoint(path)
+    try:
+        module.load_state_dict(pick(state))
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: does not hold the weights that this run starts from") from error
+
+
+def averaged_weights(average: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A moving average's weights under the network's own names."""
+    prefix = "module."
+    return {key[len(prefix) :]: value for key, value in average.items() if key.startswith(prefix)}
 
 
 def _restore(
@@ -197,7 +212,7 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
             Outputs([image.float() for image in decoded.images], decoded.uvs, decoded.occlusion),
             targets,
             config.objective,
-            texture=parts.texture,
+            texture=parts.texture if step >= config.texture_start else None,
             view=view if config.perturb_identity else None,
         )
     parts.optimiser.zero_grad(set_to_none=True)

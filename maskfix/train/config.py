@@ -150,6 +150,7 @@ class CompletionConfig(CommonConfig):
 
     Attributes:
         objective: Weights and scales.
+        texture_start: First step at which the texture terms count; before it the network learns structure alone.
         perturb_identity: Whether the identity network sees the completion composed with the visible pixels through
             random blur, shift and noise (`losses.random_view`), so that no pixel pattern is rewarded.
         average: Decay of the moving average of the weights, which is what is released; 0 switches it off.
@@ -159,6 +160,7 @@ class CompletionConfig(CommonConfig):
 
     batch_size: int = 16
     objective: ObjectiveWeights = field(default_factory=ObjectiveWeights)
+    texture_start: int = 0
     perturb_identity: bool = False
     average: float = 0.999
     validate_every: int = 500
@@ -168,12 +170,13 @@ class CompletionConfig(CommonConfig):
         """Refuse numbers that mean nothing.
 
         Raises:
-            InputError: As `CommonConfig`; or if the average's decay, `validate_every` or `clip` is out of range.
+            InputError: As `CommonConfig`; or if the average's decay, `texture_start`, `validate_every` or `clip` is out
+                of range.
         """
         super().__post_init__()
         check_range("average", self.average, 0, 1 - 1e-9)
-        check_range("validate_every", self.validate_every, 0, sys.maxsize)
-        check_range("clip", self.clip, 0, sys.maxsize)
+        for name in ("texture_start", "validate_every", "clip"):
+            check_range(name, getattr(self, name), 0, sys.maxsize)
 
 
 def load_config(kind: type[Config], path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -14,7 +14,7 @@ import torch
 from maskfix.base import CheckpointError, InputError
 from maskfix.model_card import write_cards
 from maskfix.train.checkpoint import read_checkpoint
-from maskfix.train.completion import CHECKPOINT, LOG
+from maskfix.train.completion import CHECKPOINT, LOG, averaged_weights
 from maskfix.weights import add_to_manifest, save_weights
 
 
@@ -43,7 +43,7 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
     config = state["config"]
     if not re.fullmatch(re.escape(config["network"]) + r"\.[\w.-]+", name):
         raise InputError(f"name: expected {config['network']}.TAG, got {name!r}")
-    network = _averaged(state) if config["average"] else state["network"]
+    network = averaged_weights(state["average"]) if config["average"] else state["network"]
     target = folder / f"{name}.safetensors"
     row = save_weights(target, network, config["network"], {"step": str(state["step"])})
     training = {"config": config, "steps": state["step"], "samples": state["step"] * config["batch_size"]}
@@ -52,12 +52,6 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
     add_to_manifest(row, folder)
     write_cards(folder)
     return target
-
-
-def _averaged(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The moving average's weights under the network's own names."""
-    prefix = "module."
-    return {key[len(prefix) :]: value for key, value in state["average"].items() if key.startswith(prefix)}
 
 
 def _last_validation(log: Path) -> dict[str, float]:

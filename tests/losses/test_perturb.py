@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maskfix.base import InputError
 from maskfix.losses import random_view
-from maskfix.losses.perturb import gaussian_blur, rescale, translate
+from maskfix.losses.perturb import desaturate, gaussian_blur, rescale, translate
 
 
 def pictures(count: int = 3, size: int = 12, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -38,13 +38,13 @@ def test_random_view__leaves_the_global_state_alone() -> None:
 
 def test_random_view__strength_zero_is_the_picture() -> None:
     images = pictures()
-    assert torch.equal(random_view(images, generator(), scale=1.0, blur=0.0, shift=0.0, noise=0.0), images)
+    assert torch.equal(random_view(images, generator(), scale=1.0, blur=0.0, shift=0.0, noise=0.0, grey=0.0), images)
 
 
 @pytest.mark.parametrize("step", ["scale", "blur", "shift", "noise"])
 def test_random_view__each_strength_acts_and_grows(step: str) -> None:
     images = pictures(16, 24)
-    strengths: dict[str, float] = {"scale": 1.0, "blur": 0.0, "shift": 0.0, "noise": 0.0}
+    strengths: dict[str, float] = {"scale": 1.0, "blur": 0.0, "shift": 0.0, "noise": 0.0, "grey": 0.0}
     weak, strong = {"scale": (0.9, 0.3), "blur": (0.3, 2.0), "shift": (0.3, 3.0), "noise": (0.01, 0.1)}[step]
     changes = [
         (random_view(images, generator(3), **(strengths | {step: value})) - images).abs().mean().item()
@@ -56,12 +56,16 @@ def test_random_view__each_strength_acts_and_grows(step: str) -> None:
 def test_random_view__pictures_of_a_batch_differ() -> None:
     images = pictures(1).expand(4, -1, -1, -1)
     for step in ({"blur": 2.0}, {"shift": 2.0}, {"noise": 0.1}):
-        views = random_view(images, generator(), **({"scale": 1.0, "blur": 0.0, "shift": 0.0, "noise": 0.0} | step))
+        views = random_view(
+            images, generator(), **({"scale": 1.0, "blur": 0.0, "shift": 0.0, "noise": 0.0, "grey": 0.0} | step)
+        )
         assert not torch.equal(views[0], views[1])
 
 
 def test_random_view__noise_has_its_strength() -> None:
-    views = random_view(torch.full((4, 3, 64, 64), 0.5), generator(), scale=1.0, blur=0.0, shift=0.0, noise=0.05)
+    views = random_view(
+        torch.full((4, 3, 64, 64), 0.5), generator(), scale=1.0, blur=0.0, shift=0.0, noise=0.05, grey=0.0
+    )
     assert views.std().item() == pytest.approx(0.05, rel=0.03)
     assert views.mean().item() == pytest.approx(0.5, abs=0.002)
 
@@ -131,3 +135,19 @@ def test_random_view__refuses() -> None:
         random_view(pictures(), generator(), scale=1.5)
     with pytest.raises(InputError, match="noise"):
         random_view(pictures(), generator(), noise=-0.1)
+
+
+def test_desaturate__chosen_pictures_keep_their_luma_alone() -> None:
+    images = pictures()
+    chosen = torch.arange(len(images)) % 2 == 0
+    grey = desaturate(images, chosen)
+    assert torch.equal(grey[~chosen], images[~chosen])
+    luma = 0.299 * images[:, 0] + 0.587 * images[:, 1] + 0.114 * images[:, 2]
+    torch.testing.assert_close(grey[chosen], luma[chosen][:, None].expand(-1, 3, -1, -1))
+
+
+def test_random_view__grey_share_is_drawn_per_picture() -> None:
+    images = pictures()[:1].expand(400, -1, -1, -1)
+    views = random_view(images, generator(), scale=1.0, blur=0.0, shift=0.0, noise=0.0, grey=0.25)
+    grey = (views[:, 0] - views[:, 2]).abs().amax((1, 2)) < 1e-9
+    assert 0.17 < grey.double().mean() < 0.33

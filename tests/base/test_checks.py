@@ -1,0 +1,140 @@
+"""Every guard: what it lets through, what it refuses, and in which words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maskfix.base import (
+    InputError,
+    MaskfixError,
+    check_choice,
+    check_crops,
+    check_dtype,
+    check_photo,
+    check_range,
+    check_shape,
+)
+
+
+def zeros(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
+    return np.zeros(shape, dtype=dtype)
+
+
+class TestShape:
+    @pytest.mark.parametrize(
+        ("array", "shape"),
+        [(zeros(2, 5, 2), (None, 5, 2)), (zeros(0, 5, 2), (None, 5, 2)), (zeros(3), (3,)), (np.float64(1), ())],
+    )
+    def test_fits(self, array: Any, shape: tuple[int | None, ...]) -> None:
+        check_shape("x", array, shape)
+
+    @pytest.mark.parametrize(
+        ("array", "shape", "message"),
+        [
+            (zeros(5, 3), (5, 2), "x: expected shape (5, 2), got (5, 3)"),
+            (zeros(1, 5, 2), (5, 2), "x: expected shape (5, 2), got (1, 5, 2)"),
+            (zeros(5), (None, 2), "x: expected shape (*, 2), got (5,)"),
+            (zeros(4), (3,), "x: expected shape (3,), got (4,)"),
+            (None, (5, 2), "x: expected shape (5, 2), got ()"),
+            ([[1, 2]], (1, 2), "x: expected shape (1, 2), got ()"),
+        ],
+    )
+    def test_does_not_fit(self, array: Any, shape: tuple[int | None, ...], message: str) -> None:
+        with pytest.raises(InputError) as raised:
+            check_shape("x", array, shape)
+        assert str(raised.value) == message
+
+    def test_tensors(self) -> None:
+        torch = pytest.importorskip("torch")
+        check_shape("x", torch.zeros(2, 3), (None, 3))
+        with pytest.raises(InputError, match=r"expected shape \(\*, 4\), got \(2, 3\)"):
+            check_shape("x", torch.zeros(2, 3), (None, 4))
+
+
+class TestDtype:
+    def test_fits(self) -> None:
+        check_dtype("x", zeros(1, dtype=np.float32), np.float32)
+        check_dtype("x", zeros(1), "uint8")
+
+    @pytest.mark.parametrize(
+        ("array", "message"),
+        [
+            (zeros(1, dtype=np.float32), "x: expected dtype uint8, got float32"),
+            (zeros(1, dtype=np.int8), "x: expected dtype uint8, got int8"),
+            ([1, 2], "x: expected a NumPy array of uint8, got list"),
+            (None, "x: expected a NumPy array of uint8, got NoneType"),
+        ],
+    )
+    def test_does_not_fit(self, array: Any, message: str) -> None:
+        with pytest.raises(InputError) as raised:
+            check_dtype("x", array, np.uint8)
+        assert str(raised.value) == message
+
+
+class TestPhoto:
+    def test_fits(self) -> None:
+        check_photo("photo", zeros(1, 7, 3))
+
+    @pytest.mark.parametrize("shape", [(7, 5), (7, 5, 1), (7, 5, 4), (0, 5, 3), (7, 0, 3), (1, 7, 5, 3)])
+    def test_wrong_shape_says_how_to_convert(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(InputError, match=r"photo: expected uint8 RGB of shape \(H, W, 3\), got .*read_image"):
+            check_photo("photo", zeros(*shape))
+
+    def test_wrong_type(self) -> None:
+        with pytest.raises(InputError, match="photo: expected dtype uint8, got uint16"):
+            check_photo("photo", zeros(7, 5, 3, dtype=np.uint16))
+
+
+class TestCrops:
+    def test_fits(self) -> None:
+        check_crops("crops", zeros(2, 8, 8, 3))
+        check_crops("crops", zeros(0, 8, 8, 3), 8)
+
+    @pytest.mark.parametrize(
+        ("crops", "size", "message"),
+        [
+            (zeros(2, 8, 8, 3), 16, "crops: expected shape (*, 16, 16, 3), got (2, 8, 8, 3)"),
+            (zeros(8, 8, 3), None, "crops: expected shape (*, *, *, 3), got (8, 8, 3)"),
+            (zeros(2, 3, 8, 8), None, "crops: expected shape (*, *, *, 3), got (2, 3, 8, 8)"),
+            (zeros(2, 8, 9, 3), None, "crops: expected square crops, got 8x9"),
+            (zeros(2, 8, 8, 3, dtype=np.float32), 8, "crops: expected dtype uint8, got float32"),
+        ],
+    )
+    def test_does_not_fit(self, crops: np.ndarray, size: int | None, message: str) -> None:
+        with pytest.raises(InputError) as raised:
+            check_crops("crops", crops, size)
+        assert str(raised.value) == message
+
+
+class TestRange:
+    @pytest.mark.parametrize("value", [0, 0.5, 1])
+    def test_fits(self, value: float) -> None:
+        check_range("share", value, 0, 1)
+
+    @pytest.mark.parametrize("value", [-1e-9, 1.0001, math.nan, math.inf])
+    def test_does_not_fit(self, value: float) -> None:
+        with pytest.raises(InputError) as raised:
+            check_range("share", value, 0, 1)
+        assert str(raised.value) == f"share: expected a number in [0, 1], got {value}"
+
+
+class TestChoice:
+    def test_fits(self) -> None:
+        check_choice("kind", "N95", ("KN95", "N95"))
+
+    @pytest.mark.parametrize("value", ["n95", "", "KN"])
+    def test_does_not_fit(self, value: str) -> None:
+        with pytest.raises(InputError) as raised:
+            check_choice("kind", value, ("KN95", "N95"))
+        assert str(raised.value) == f"kind: {value!r} is unknown; known: KN95, N95"
+
+
+def test_one_except_catches_all_of_them() -> None:
+    with pytest.raises(MaskfixError):
+        check_range("share", 2, 0, 1)
+    with pytest.raises(ValueError, match="share"):
+        check_range("share", 2, 0, 1)

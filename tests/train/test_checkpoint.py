@@ -1,0 +1,145 @@
+"""Checkpoints: whole or not at all, refused with one line when damaged or of another run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from maskfix.base import CheckpointError
+from maskfix.train.checkpoint import (
+    append_log,
+    drop_leftovers,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+    trim_log,
+)
+
+CONFIG: dict[str, Any] = {"steps": 5, "seed": 1, "checkpoint_seconds": 3.0, "views": {"kinds": ["N95"]}}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, {"config": CONFIG, "step": 2, "network": {"w": torch.arange(3.0)}})
+    return path
+
+
+def test_load__what_was_saved(path: Path) -> None:
+    state = load_checkpoint(path, CONFIG)
+    assert state is not None
+    assert state["step"] == 2
+    assert torch.equal(state["network"]["w"], torch.arange(3.0))
+
+
+def test_load__nothing_there(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path / "run.pt", CONFIG) is None
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        read_checkpoint(tmp_path / "run.pt")
+
+
+def test_load__steps_and_seconds_are_free(path: Path) -> None:
+    assert load_checkpoint(path, CONFIG | {"steps": 50, "checkpoint_seconds": 0.0}) is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 2}, "another seed;"),
+        ({"views": {"kinds": []}}, "another views;"),
+        ({"new": 1}, "another new;"),
+        ({"seed": 2, "new": 1}, "another new, seed;"),
+    ],
+)
+def test_load__other_configuration(path: Path, change: dict[str, Any], named: str) -> None:
+    with pytest.raises(CheckpointError, match=named):
+        load_checkpoint(path, CONFIG | change)
+
+
+def test_load__missing_key(path: Path) -> None:
+    with pytest.raises(CheckpointError, match="another seed"):
+        load_checkpoint(path, {key: value for key, value in CONFIG.items() if key != "seed"})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_load__truncated(path: Path, share: float) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(CheckpointError, match=r"run\.pt: damaged checkpoint .*remove it") as caught:
+        load_checkpoint(path, CONFIG)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"plain text", b"\x80\x04.", pickle.dumps([1, 2])])
+def test_load__no_checkpoint(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"run\.pt"):
+        load_checkpoint(path, CONFIG)
+
+
+def test_load__list_instead_of_dictionary(path: Path) -> None:
+    torch.save([1, 2], path)
+    with pytest.raises(CheckpointError, match="no checkpoint of maskfix"):
+        load_checkpoint(path, CONFIG)
+
+
+class _Attack:
+    """Pickles to a call that makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_load__executes_nothing(path: Path, tmp_path: Path) -> None:
+    torch.save({"config": CONFIG, "evil": _Attack(tmp_path / "made")}, path)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path, CONFIG)
+    assert not (tmp_path / "made").exists()
+
+
+def test_save__interrupted_leaves_the_one_before(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = path.read_bytes()
+
+    def half(state: Any, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(path, {})
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == ["run.pt"]
+
+
+def test_drop_leftovers__only_those_of_the_checkpoint(path: Path) -> None:
+    for name in (".run.abc123.pt", ".other.abc123.pt", "run.jsonl"):
+        (path.parent / name).touch()
+    drop_leftovers(path)
+    assert sorted(item.name for item in path.parent.iterdir()) == [".other.abc123.pt", "run.jsonl", "run.pt"]
+
+
+def test_trim_log__drops_later_rows_and_half_a_row(tmp_path: Path) -> None:
+    log = tmp_path / "run.jsonl"
+    for step in range(1, 5):
+        append_log(log, {"step": step, "loss": step / 2})
+    with log.open("a") as stream:
+        stream.write('{"step": 5, "lo')
+    trim_log(log, 3)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert rows == [{"step": step, "loss": step / 2} for step in (1, 2, 3)]
+    append_log(log, {"step": 4})
+    assert json.loads(log.read_text().splitlines()[-1]) == {"step": 4}
+
+
+def test_trim_log__no_log(tmp_path: Path) -> None:
+    trim_log(tmp_path / "run.jsonl", 3)
+    assert not (tmp_path / "run.jsonl").exists()

@@ -1,0 +1,110 @@
+"""Stage 1: what a run leaves behind, and that it goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskfix.base import CheckpointError
+from maskfix.train.checkpoint import read_checkpoint
+from maskfix.train.config import SiameseConfig
+from maskfix.train.siamese import LOG, train_siamese
+from tests.train.runs import differences, kill_after_two_rows, logged
+
+CONFIG = SiameseConfig(network="tiny", steps=4, batch_size=3, held_out=0.3, checkpoint_seconds=0)
+
+
+def run(config: SiameseConfig, store: Path, out: Path) -> Path:
+    return train_siamese(config, store, out, device="cpu", workers=0)
+
+
+@pytest.fixture(scope="module")
+def unbroken(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps."""
+    return run(CONFIG, store, tmp_path_factory.mktemp("siamese"))
+
+
+def test_train__log_and_checkpoint(unbroken: Path) -> None:
+    rows = logged(unbroken.with_name(LOG))
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert all(row["loss"] > 0 and 0 <= row["found"] <= 1 for row in rows)
+    state = read_checkpoint(unbroken)
+    assert state["step"] == 4
+    for name, value in state["encoder"].items():
+        assert torch.equal(value, state["network"][f"query.encoder.{name}"])
+
+
+def test_train__queue_holds_half_as_many_keys_as_faces(unbroken: Path) -> None:
+    state = read_checkpoint(unbroken)
+    queue = state["network"]["queue"]
+    training = sum(1 for _ in range(len(queue))) * 2
+    assert state["config"]["queue"] == len(queue)
+    assert training <= 24 * 0.9
+    assert int(state["network"]["cursor"]) == 12 % len(queue)
+    torch.testing.assert_close(queue.norm(dim=1), torch.ones(len(queue)))
+
+
+def test_train__key_branch_follows(unbroken: Path) -> None:
+    """After four updates at m = 0.9 the keys' weights lie between the first ones and the queries'."""
+    state = read_checkpoint(unbroken)["network"]
+    name = "encoder.levels.0.0.conv.weight"
+    assert not torch.equal(state["query." + name], state["key." + name])
+    assert state["key." + name].isfinite().all()
+
+
+def test_train__resumes_as_if_unbroken(store: Path, unbroken: Path, tmp_path: Path) -> None:
+    run(replace(CONFIG, steps=2), store, tmp_path)
+    resumed = run(CONFIG, store, tmp_path)
+    assert differences(read_checkpoint(resumed), read_checkpoint(unbroken)) == []
+    assert logged(tmp_path / LOG) == logged(unbroken.with_name(LOG))
+
+
+def test_train__finished_run_changes_nothing(store: Path, unbroken: Path) -> None:
+    before = read_checkpoint(unbroken)
+    assert run(CONFIG, store, unbroken.parent) == unbroken
+    assert differences(read_checkpoint(unbroken), before) == []
+    assert len(logged(unbroken.with_name(LOG))) == 4
+
+
+def test_train__log_without_checkpoint_starts_anew(store: Path, tmp_path: Path) -> None:
+    """A run killed before its first checkpoint leaves rows that the next run writes again."""
+    (tmp_path / LOG).write_text(json.dumps({"step": 1, "loss": 9.0}) + "\n")
+    run(replace(CONFIG, steps=1), store, tmp_path)
+    rows = logged(tmp_path / LOG)
+    assert [row["step"] for row in rows] == [1]
+    assert rows[0]["loss"] != 9.0
+
+
+def test_train__other_configuration(store: Path, unbroken: Path) -> None:
+    with pytest.raises(CheckpointError, match="another temperature"):
+        run(replace(CONFIG, temperature=0.2), store, unbroken.parent)
+
+
+def test_train__progress_and_global_random_state(store: Path, tmp_path: Path) -> None:
+    """Training draws from generators of its own: the caller's random state stays."""
+    seen: list[int] = []
+    before = torch.random.get_rng_state()
+    train_siamese(
+        replace(CONFIG, steps=2), store, tmp_path, device="cpu", workers=0, progress=lambda step, _: seen.append(step)
+    )
+    assert seen == [1, 2]
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_train__killed_and_resumed(store_128: Path, tmp_path: Path) -> None:
+    """kill -9 in the middle, then on: parameters, queue and optimiser are those of an unbroken run."""
+    config = replace(CONFIG, network="cadf_small_128", batch_size=2)
+    text = 'network = "cadf_small_128"\nbatch_size = 2\nheld_out = 0.3\ncheckpoint_seconds = 0\n'
+    killed = kill_after_two_rows("siamese", text, store_128, tmp_path / "killed")
+    done = read_checkpoint(killed)["step"]
+    assert done >= 1
+    config = replace(config, steps=done + 2)
+    resumed, straight = run(config, store_128, killed.parent), run(config, store_128, tmp_path / "straight")
+    assert differences(read_checkpoint(resumed), read_checkpoint(straight)) == []
+    rows = logged(killed.with_name(LOG))
+    assert [row["step"] for row in rows] == list(range(1, done + 3))
+    assert sorted(item.name for item in killed.parent.iterdir()) == ["siamese.jsonl", "siamese.pt"]

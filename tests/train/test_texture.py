@@ -1,0 +1,96 @@
+"""The frozen networks behind the texture terms, and training with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from maskfix.embed.mobilefacenet import MobileFaceNet
+from maskfix.losses import ObjectiveWeights
+from maskfix.train.checkpoint import read_checkpoint
+from maskfix.train.completion import LOG, train_completion
+from maskfix.train.config import CompletionConfig
+from maskfix.train.texture import Texture, load_texture, vgg_weights
+from tests.train.runs import logged
+
+RECOGNISER = Path(__file__).resolve().parents[3] / "shared" / "models" / "mobilefacenet-arcface" / "mobilefacenet.onnx"
+
+
+def pictures(count: int = 2) -> torch.Tensor:
+    return torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def test_vgg_weights__only_where_torchvision_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert vgg_weights() is None
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "vgg16-397923af.pth").touch()
+    assert vgg_weights() == tmp_path / "checkpoints" / "vgg16-397923af.pth"
+
+
+def test_texture__identity_network_alone() -> None:
+    network = MobileFaceNet()
+    texture = Texture(network)
+    assert texture.style_network == "identity network's early feature maps"
+    embedding, maps = texture(pictures())
+    small = functional.interpolate(pictures(), size=(112, 112), mode="bilinear", align_corners=False)
+    expected, expected_maps = network.eval().forward_features(small)
+    torch.testing.assert_close(embedding, expected)
+    assert len(maps) == len(expected_maps) > 0
+
+
+def test_texture__frozen_but_transparent() -> None:
+    """No parameter learns and no statistic moves, yet the gradient passes through to the picture."""
+    texture = Texture(MobileFaceNet())
+    assert not texture.training
+    assert not any(p.requires_grad for p in texture.parameters())
+    x = pictures().requires_grad_()
+    texture(x)[0].sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+def test_texture__style_of_vgg() -> None:
+    """Style maps are the outputs of the first three stages, on pictures normalised as torchvision wants them."""
+    layers: list[nn.Module] = [nn.Identity() for _ in range(17)]
+    layers[0], layers[7], layers[12] = nn.Conv2d(3, 4, 1), nn.AvgPool2d(2), nn.Conv2d(4, 5, 1)
+    vgg = nn.Sequential(*layers)
+    texture = Texture(MobileFaceNet(), vgg)
+    assert texture.style_network == "torchvision VGG-16"
+    maps = texture(pictures())[1]
+    assert [tuple(m.shape) for m in maps] == [(2, 4, 64, 64), (2, 4, 32, 32), (2, 5, 32, 32)]
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    normal = (pictures() - mean[:, None, None]) / deviation[:, None, None]
+    torch.testing.assert_close(maps[0], layers[0](normal))
+    torch.testing.assert_close(maps[2], vgg(normal))
+
+
+@pytest.mark.skipif(not RECOGNISER.is_file(), reason=f"no recogniser at {RECOGNISER}")
+def test_train__with_the_identity_network(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "no-vgg"))
+    assert load_texture(RECOGNISER).vgg is None
+    config = CompletionConfig(
+        network="tiny",
+        steps=2,
+        batch_size=3,
+        held_out=0.3,
+        validate_every=2,
+        perturb_identity=True,
+        objective=ObjectiveWeights(
+            style=0.02, identity=2, identity_form="cosine", texture_scales=(1,), texture_samples=2
+        ),
+    )
+    path = train_completion(config, store, tmp_path / "out", identity=RECOGNISER, device="cpu", workers=0)
+    rows = logged(path.with_name(LOG))
+    assert len(rows) == 2
+    for row in rows:
+        assert row["texture"] == pytest.approx(2 * row["identity"] + 0.02 * row["style"], rel=1e-4)
+        assert 0 < row["identity"] < 2
+        assert row["style"] > 0
+    assert -1 <= rows[1]["val_identity"] <= 1
+    assert -1 <= rows[1]["val_identity_masked"] <= 1
+    assert read_checkpoint(path)["config"]["style_network"] == "identity network's early feature maps"

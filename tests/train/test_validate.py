@@ -1,0 +1,102 @@
+"""Figures on held-out faces, against the same computed face by face."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from maskfix.losses import ObjectiveWeights
+from maskfix.restore import Decoded
+from maskfix.train.config import CompletionConfig, ViewConfig
+from maskfix.train.loop import make_fabric, open_views
+from maskfix.train.validate import validate
+from maskfix.train.views import Batch, BatchDataset
+
+CONFIG = CompletionConfig(
+    network="tiny",
+    batch_size=2,
+    held_out=0.5,
+    objective=ObjectiveWeights(identity=0, style=0),
+    views=ViewConfig(clean=0),
+)
+
+
+class Grey(nn.Module):
+    """Completes everything with one grey and takes the left half for occluded."""
+
+    def forward(self, picture: Tensor, every_scale: bool = True) -> Decoded:
+        assert not every_scale
+        assert not self.training
+        logits = torch.full_like(picture[:, :1], -9.0)
+        logits[..., : picture.shape[-1] // 2] = 9.0
+        return Decoded([torch.full_like(picture, 0.5)], [picture], [picture[:, :2]], logits)
+
+
+class MeanColour(nn.Module):
+    """Stands for the identity network: the mean colour is the embedding."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return images.mean((2, 3)), []
+
+
+def figures(store: Path, config: CompletionConfig, texture: Any = None) -> dict[str, float]:
+    views, _, held_out = open_views(store, None, config)
+    network = Grey()
+    found = validate(network, views, held_out, config, make_fabric("32-true", "cpu"), texture)
+    assert network.training
+    return found
+
+
+def held_out_batch(store: Path) -> Batch:
+    """All held-out faces as validation draws them: with a seed of their own."""
+    views, _, held_out = open_views(store, None, CONFIG)
+    batch = BatchDataset(views, held_out, len(held_out), CONFIG.seed + 1)[0]
+    assert isinstance(batch, Batch)
+    return batch
+
+
+def test_validate__face_by_face(store: Path) -> None:
+    found = figures(store, CONFIG)
+    batch = held_out_batch(store)
+    decibels, errors = [], []
+    for clean, masked, alpha in zip(batch.clean.numpy(), batch.occluded.numpy(), batch.alpha.numpy(), strict=True):
+        a = alpha[..., None] / 255
+        shown = masked / 255 * (1 - a) + 0.5 * a
+        covered = alpha > 127.5
+        squared = ((shown - clean / 255) ** 2)[covered].mean()
+        decibels.append(-10 * math.log10(squared))
+        guessed = np.arange(64)[None, :].repeat(64, 0) < 32
+        errors.append(abs(guessed.astype(float) - covered).mean())
+    assert found.keys() == {"val_psnr_masked", "val_coverage_error"}
+    assert found["val_psnr_masked"] == pytest.approx(np.mean(decibels), rel=1e-4)
+    assert found["val_coverage_error"] == pytest.approx(abs(np.mean(errors)), rel=1e-4)
+
+
+def test_validate__same_each_time(store: Path) -> None:
+    assert figures(store, CONFIG) == figures(store, CONFIG)
+
+
+def test_validate__identity_before_and_after(store: Path) -> None:
+    found = figures(store, CONFIG, MeanColour())
+    batch = held_out_batch(store)
+    before, after = [], []
+    for clean, masked, alpha in zip(batch.clean.numpy(), batch.occluded.numpy(), batch.alpha.numpy(), strict=True):
+        a = alpha[..., None] / 255
+        shown = masked / 255 * (1 - a) + 0.5 * a
+        truth, seen, completed = ((x.mean((0, 1))) for x in (clean / 255, masked / 255, shown))
+        before.append(truth @ seen / np.linalg.norm(truth) / np.linalg.norm(seen))
+        after.append(truth @ completed / np.linalg.norm(truth) / np.linalg.norm(completed))
+    assert found["val_identity_masked"] == pytest.approx(np.mean(before), abs=1e-4)
+    assert found["val_identity"] == pytest.approx(np.mean(after), abs=1e-4)
+
+
+def test_validate__no_face_drew_a_mask(store: Path) -> None:
+    found = figures(store, replace(CONFIG, views=ViewConfig(clean=1)), MeanColour())
+    assert found == {"val_coverage_error": pytest.approx(0.5)}

@@ -1,0 +1,248 @@
+"""Training batches: a function of (seed, step); pictures, masks, points and correspondence stay together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.random import default_rng
+
+from maskfix.base import FloatArray, Occluded, UInt8Array
+from maskfix.data import FaceStore, open_store
+from maskfix.occlude import PAPER_KINDS, Occluder
+from maskfix.train.config import ViewConfig
+from maskfix.train.views import Batch, BatchDataset, OccludedViews, as_pictures, batches
+from tests.train.stores import coded_ellipse, smooth_pictures
+
+STILL = ViewConfig(shift=0, turn=0, scale=0, coarsest=1, light=0, point_noise=0)
+"""Nothing moves or changes; only mirroring and grey pictures are left."""
+
+
+@pytest.fixture(scope="module")
+def faces(store: Path) -> FaceStore:
+    return open_store(store)
+
+
+class Recorder:
+    """Stands for an occluder: notes kinds and points, paints nothing."""
+
+    def __init__(self) -> None:
+        self.kinds: list[str] = []
+        self.points: list[FloatArray] = []
+
+    def occlude(self, photo: UInt8Array, points: FloatArray, kind: str) -> Occluded:
+        self.kinds.append(kind)
+        self.points.append(points)
+        alpha = np.full(photo.shape[:2], 0.5, np.float32)
+        return Occluded(photo, alpha, alpha > 0)
+
+
+def dataset(faces: FaceStore, seed: int = 0, size: int = 3, pairs: bool = False, **views: Any) -> BatchDataset:
+    made = OccludedViews(faces, ViewConfig(**views), [Occluder()])
+    return BatchDataset(made, np.arange(len(faces)), size, seed, pairs)
+
+
+def same(first: Batch, second: Batch) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+class TestBatchDataset:
+    def test_batch__function_of_seed_and_step(self, faces: FaceStore) -> None:
+        data = dataset(faces)
+        third, fourth = data[3], data[4]
+        fresh = dataset(faces)
+        assert same(fresh[4], fourth)
+        assert same(fresh[3], third)
+        assert not same(third, fourth)
+        assert not same(dataset(faces, seed=1)[3], third)
+
+    def test_batch__types(self, faces: FaceStore) -> None:
+        batch = dataset(faces)[0]
+        assert isinstance(batch, Batch)
+        assert [tuple(x.shape) for x in batch] == [(3, 64, 64, 3), (3, 64, 64, 3), (3, 64, 64), (3, 64, 64, 2)]
+        assert {x.dtype for x in batch} == {torch.uint8}
+
+    def test_workers__same_batches(self, faces: FaceStore) -> None:
+        data = dataset(faces, clean=0.0)
+        ahead, plain = list(batches(data, 2, 5, workers=1)), list(batches(data, 2, 5, workers=0))
+        assert len(ahead) == len(plain) == 3
+        for step, (first, second) in enumerate(zip(ahead, plain, strict=True), 2):
+            assert same(first, data[step])
+            assert same(second, data[step])
+
+    def test_batches__nothing_left_to_do(self, faces: FaceStore) -> None:
+        assert list(batches(dataset(faces), 5, 5, workers=0)) == []
+
+    @pytest.mark.parametrize("size", [1, 3, 5, 24])
+    def test_epoch__every_face_once(self, faces: FaceStore, size: int) -> None:
+        data = dataset(faces, size=size)
+        drawn = np.concatenate([data.indices(step) for step in range(-(-48 // size))])[:48]
+        first, second = drawn[:24], drawn[24:]
+        assert sorted(first) == sorted(second) == list(range(24))
+        assert list(first) != list(second)
+
+    def test_epoch__only_the_given_faces(self, faces: FaceStore) -> None:
+        data = BatchDataset(dataset(faces).views, np.array([3, 7, 11]), 2, 0)
+        assert sorted(np.concatenate([data.indices(step) for step in range(3)])) == [3, 3, 7, 7, 11, 11]
+
+    def test_pairs__two_views_of_the_same_faces(self, faces: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = dataset(faces, pairs=True, clean=0.0)
+        drawn: list[int] = []
+        face = data.views.face
+        monkeypatch.setattr(data.views, "face", lambda index, rng: drawn.append(index) or face(index, rng))
+        first, second = data[1]
+        assert drawn == [*data.indices(1), *data.indices(1)]
+        assert not torch.equal(first.alpha, second.alpha)
+        assert not torch.equal(first.clean, second.clean)
+
+
+class TestOcclude:
+    def test_clean_share(self, faces: FaceStore) -> None:
+        batch = dataset(faces, size=8, clean=1.0)[0]
+        assert torch.equal(batch.clean, batch.occluded)
+        assert not batch.alpha.any()
+        masked = dataset(faces, size=8, clean=0.0)[0]
+        assert masked.alpha.flatten(1).any(1).all()
+
+    def test_clean_share__as_often_as_asked(self, faces: FaceStore) -> None:
+        views = OccludedViews(faces, ViewConfig(clean=0.3), [recorder := Recorder()])  # type: ignore[list-item]
+        rng = default_rng(0)
+        face = views.face(0, rng)
+        for _ in range(1000):
+            views.occlude(face, rng)
+        assert 640 <= len(recorder.kinds) <= 760
+
+    def test_alpha__says_which_pixels_changed(self, faces: FaceStore) -> None:
+        batch = dataset(faces, size=8, clean=0.0)[0]
+        changed = (batch.clean != batch.occluded).any(-1)
+        assert not changed[batch.alpha == 0].any()
+        assert changed[batch.alpha > 200].float().mean() > 0.9
+        share = (batch.alpha > 127).float().mean((1, 2))
+        assert (share > 0.05).all()
+        assert (share < 0.7).all()
+
+    def test_kinds__the_papers_nine_or_those_given(self, faces: FaceStore) -> None:
+        for kinds in ((), ("N95", "cloth#112233")):
+            views = OccludedViews(faces, ViewConfig(kinds=kinds, clean=0, random_cloth=0), [recorder := Recorder()])  # type: ignore[list-item]
+            rng = default_rng(0)
+            face = views.face(0, rng)
+            for _ in range(120):
+                views.occlude(face, rng)
+            assert set(recorder.kinds) == set(kinds or PAPER_KINDS)
+
+    def test_random_cloth__share_and_colours(self, faces: FaceStore) -> None:
+        views = OccludedViews(faces, ViewConfig(kinds=("N95",), clean=0, random_cloth=0.5), [recorder := Recorder()])  # type: ignore[list-item]
+        rng = default_rng(0)
+        face = views.face(0, rng)
+        for _ in range(400):
+            views.occlude(face, rng)
+        cloth = [kind for kind in recorder.kinds if kind.startswith("cloth#")]
+        assert 150 <= len(cloth) <= 250
+        assert len(set(cloth)) > 140
+
+    def test_drawn__share_of_the_projects_own_templates(self, faces: FaceStore) -> None:
+        own, folder = Recorder(), Recorder()
+        views = OccludedViews(faces, ViewConfig(clean=0, drawn=0.25), [own, folder])  # type: ignore[list-item]
+        rng = default_rng(0)
+        face = views.face(0, rng)
+        for _ in range(400):
+            views.occlude(face, rng)
+        assert 70 <= len(own.kinds) <= 130
+        assert len(own.kinds) + len(folder.kinds) == 400
+
+    def test_point_noise(self, faces: FaceStore) -> None:
+        views = OccludedViews(faces, ViewConfig(clean=0, point_noise=2.0), [recorder := Recorder()])  # type: ignore[list-item]
+        rng = default_rng(0)
+        face = views.face(0, rng)
+        for _ in range(200):
+            views.occlude(face, rng)
+        moved = np.stack(recorder.points) - face.points
+        assert moved.std() == pytest.approx(2.0, rel=0.1)
+        assert recorder.points[0].dtype == np.float32
+
+
+class TestFace:
+    def test_still__the_face_or_its_mirror_image(self, faces: FaceStore) -> None:
+        views = OccludedViews(faces, STILL, [])
+        seen = set()
+        for seed in range(12):
+            face = views.face(5, default_rng(seed))
+            crop, points, coded = faces.crops[5], faces.points[5], faces.correspondence[5]
+            mirrored = np.array_equal(face.correspondence, coded) is False
+            if mirrored:
+                # u runs to the right of the picture: it turns round with it; a and c, d and f change places.
+                crop = crop[:, ::-1]
+                u = np.where(coded[..., 0] > 0, 256 - coded[..., 0].astype(int), 0)
+                coded = np.stack([u, coded[..., 1]], axis=2)[:, ::-1]
+                points = np.stack([63 - points[:, 0], points[:, 1]], axis=1)[[2, 1, 0, 5, 4, 3]]
+            np.testing.assert_array_equal(face.correspondence, coded)
+            np.testing.assert_allclose(face.points, points, atol=1e-4)
+            if (face.crop[..., 0] != face.crop[..., 1]).any():
+                np.testing.assert_array_equal(face.crop, crop)
+            assert face.points[0, 0] < face.points[1, 0] < face.points[2, 0]
+            seen.add(mirrored)
+        assert seen == {True, False}
+
+    def test_jitter__points_move_with_the_picture(self) -> None:
+        """Bright dots at the six points are found again at the moved points."""
+        size = 128
+        points = np.array([[40, 50], [64, 44], [88, 52], [44, 80], [66, 96], [86, 78]], np.float32)
+        crop = np.zeros((size, size, 3), np.uint8)
+        y, x = np.mgrid[0:size, 0:size]
+        for px, py in points:
+            crop[np.hypot(x - px, y - py) <= 3] = 255
+        store = FaceStore(crop[None], points[None], coded_ellipse(size)[None], ("a.png",))
+        config = ViewConfig(shift=5, turn=15, scale=0.1, light=0, coarsest=1, point_noise=0)
+        views = OccludedViews(store, config, [])
+        distances = []
+        for seed in range(20):
+            face = views.face(0, default_rng(seed))
+            bright = face.crop[..., 0].astype(float)
+            for px, py in face.points:
+                near = bright * (np.hypot(x - px, y - py) < 7)
+                distances.append(np.hypot((near * x).sum() / near.sum() - px, (near * y).sum() / near.sum() - py))
+            assert np.abs(face.points - points).max() > 0.5
+        assert max(distances) < 0.6
+
+    def test_correspondence__moves_with_the_picture(self) -> None:
+        """A picture painted with its own (u, v) still shows it after every change of place."""
+        size = 128
+        coded = coded_ellipse(size)
+        crop = np.concatenate([coded, coded[..., :1] * 0], axis=2)
+        store = FaceStore(crop[None], np.zeros((1, 6, 2), np.float32) + 9, coded[None], ("a.png",))
+        views = OccludedViews(store, ViewConfig(shift=5, turn=10, scale=0.1, light=0, coarsest=1), [])
+        compared = 0
+        for seed in range(10):
+            face = views.face(0, default_rng(seed))
+            inside = face.correspondence[..., 0] > 0
+            v = face.correspondence[..., 1].astype(int)
+            rim = ~inside | (np.abs(face.crop[..., 1].astype(int) - v) > 20)
+            if not face.crop[..., 2].any():
+                compared += 1
+                assert (rim & inside).mean() < 0.03
+                assert np.abs(face.crop[..., 1].astype(int) - v)[~rim].mean() < 2
+        assert compared > 5
+
+    def test_light__changes_brightness_not_place(self, faces: FaceStore) -> None:
+        views = OccludedViews(faces, ViewConfig(shift=0, turn=0, scale=0, coarsest=1, light=0.25), [])
+        means = [views.face(0, default_rng(seed)).crop.mean() for seed in range(20)]
+        assert np.std(means) > 5
+
+    def test_coarsest__takes_detail_away(self) -> None:
+        fine = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
+        store = FaceStore(fine, np.ones((1, 6, 2), np.float32), coded_ellipse(64)[None], ("a.png",))
+        config = ViewConfig(shift=0, turn=0, scale=0, light=0, coarsest=0.3)
+        views = OccludedViews(store, config, [])
+        spread = [views.face(0, default_rng(seed)).crop.std() for seed in range(20)]
+        assert min(spread) < 0.75 * max(spread)
+
+
+def test_as_pictures__range_and_layout() -> None:
+    images = torch.from_numpy(smooth_pictures(2, 64))
+    images[0, 1, 2] = torch.tensor([0, 51, 255], dtype=torch.uint8)
+    pictures = as_pictures(images, torch.device("cpu"))
+    assert pictures.shape == (2, 3, 64, 64)
+    torch.testing.assert_close(pictures[0, :, 1, 2], torch.tensor([0.0, 0.2, 1.0]))
