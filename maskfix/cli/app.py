@@ -143,6 +143,20 @@ def release(
     typer.echo(f"written: {release_checkpoint(checkpoint, name, data, licence, out)}")
 
 
+@weights_app.command()
+def record(
+    name: Annotated[str, typer.Argument(help="arch.tag of a released file")],
+    reports: Annotated[list[Path], typer.Argument(help="report.json files of benchmarks.lfw")],
+    notes: Annotated[str | None, typer.Option(help="what a user should know; kept when left out")] = None,
+    out: Annotated[Path, typer.Option(help="weights folder with manifest.json")] = Path("weights"),
+) -> None:
+    """Put a benchmark's headline figures on a release's card."""
+    from maskfix.train.scores import record_scores
+
+    record_scores(name, reports, out, notes)
+    typer.echo(f"written: {out / f'{name}.md'}")
+
+
 @app.command()
 def roc(
     runs: Annotated[list[Path], typer.Argument(help="scores.npz files of saved runs")],

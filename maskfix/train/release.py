@@ -7,9 +7,6 @@ import json
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from maskfix.base import CheckpointError, InputError
 from maskfix.model_card import write_cards

@@ -20,9 +20,13 @@ from maskfix.train.views import Batch
 from tests.train.runs import differences, kill_after_two_rows, logged
 
 PLAIN = ObjectiveWeights(identity=0, style=0)
-CONFIG = CompletionConfig(
-    network="tiny", steps=4, batch_size=3, held_out=0.3, checkpoint_seconds=0, validate_every=3, objective=PLAIN
-)
+
+
+def settings() -> CompletionConfig:
+    """What the runs of this file share; `tiny` is known while a test runs only."""
+    return CompletionConfig(
+        network="tiny", steps=4, batch_size=3, held_out=0.3, checkpoint_seconds=0, validate_every=3, objective=PLAIN
+    )
 
 
 def run(config: CompletionConfig, store: Path, out: Path, **changes: Any) -> Path:
@@ -32,7 +36,7 @@ def run(config: CompletionConfig, store: Path, out: Path, **changes: Any) -> Pat
 @pytest.fixture(scope="module")
 def unbroken(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four steps."""
-    return run(CONFIG, store, tmp_path_factory.mktemp("completion"))
+    return run(settings(), store, tmp_path_factory.mktemp("completion"))
 
 
 def test_train__log_and_checkpoint(unbroken: Path) -> None:
@@ -53,24 +57,24 @@ def test_train__log_and_checkpoint(unbroken: Path) -> None:
 
 def test_train__resumes_as_if_unbroken(store: Path, unbroken: Path, tmp_path: Path) -> None:
     """From a checkpoint that is older than the log's last row."""
-    run(replace(CONFIG, steps=2), store, tmp_path)
+    run(replace(settings(), steps=2), store, tmp_path)
     shutil.copy(tmp_path / CHECKPOINT, tmp_path / "older")
-    run(replace(CONFIG, steps=3), store, tmp_path)
+    run(replace(settings(), steps=3), store, tmp_path)
     (tmp_path / "older").replace(tmp_path / CHECKPOINT)
-    resumed = run(CONFIG, store, tmp_path)
+    resumed = run(settings(), store, tmp_path)
     assert differences(read_checkpoint(resumed), read_checkpoint(unbroken)) == []
     assert logged(tmp_path / LOG) == logged(unbroken.with_name(LOG))
 
 
 def test_train__log_without_checkpoint_starts_anew(store: Path, tmp_path: Path) -> None:
     (tmp_path / LOG).write_text('{"step": 1, "total": -1.0}\n{"step": 2, "total": -1.0}\n')
-    run(replace(CONFIG, steps=1), store, tmp_path)
+    run(replace(settings(), steps=1), store, tmp_path)
     assert [row["total"] > 0 for row in logged(tmp_path / LOG)] == [True]
 
 
 def test_train__average_is_the_moving_average(store: Path, tmp_path: Path) -> None:
     """avg_1 = w_1; then avg <- d avg + (1 - d) w with d growing as (1 + s) / (10 + s), at most the configured one."""
-    config = replace(CONFIG, validate_every=0, average=0.15)
+    config = replace(settings(), validate_every=0, average=0.15)
     states = [read_checkpoint(run(replace(config, steps=steps), store, tmp_path)) for steps in (1, 2, 3)]
     name = "decoder.occlusion.weight"
     weights = [state["network"][name] for state in states]
@@ -84,7 +88,7 @@ def test_train__average_is_the_moving_average(store: Path, tmp_path: Path) -> No
 
 
 def test_train__early_average_has_a_short_memory(store: Path, tmp_path: Path) -> None:
-    config = replace(CONFIG, validate_every=0)
+    config = replace(settings(), validate_every=0)
     states = [read_checkpoint(run(replace(config, steps=steps), store, tmp_path)) for steps in (1, 2)]
     name = "decoder.occlusion.weight"
     expected = 2 / 11 * states[0]["network"][name] + 9 / 11 * states[1]["network"][name]
@@ -93,7 +97,7 @@ def test_train__early_average_has_a_short_memory(store: Path, tmp_path: Path) ->
 
 def test_train__learns(store: Path, tmp_path: Path) -> None:
     """On a store of this size forty steps are enough to bring the objective down by a third."""
-    config = replace(CONFIG, steps=40, batch_size=4, learning_rate=3e-3, validate_every=0, checkpoint_seconds=1e9)
+    config = replace(settings(), steps=40, batch_size=4, learning_rate=3e-3, validate_every=0, checkpoint_seconds=1e9)
     run(config, store, tmp_path)
     totals = [row["total"] for row in logged(tmp_path / LOG)]
     assert sum(totals[-5:]) < 0.67 * sum(totals[:5])
@@ -101,7 +105,7 @@ def test_train__learns(store: Path, tmp_path: Path) -> None:
 
 def test_train__adam_at_the_scheduled_rate(store: Path, tmp_path: Path) -> None:
     """Adam's first step is as long as the learning rate, whatever the gradient."""
-    config = replace(CONFIG, steps=1, validate_every=0, learning_rate=1e-3, warmup=4)
+    config = replace(settings(), steps=1, validate_every=0, learning_rate=1e-3, warmup=4)
     state = read_checkpoint(run(config, store, tmp_path))
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -115,45 +119,54 @@ def test_train__adam_at_the_scheduled_rate(store: Path, tmp_path: Path) -> None:
 def test_train__starts_from_the_encoder_of_stage_1(store: Path, tmp_path: Path) -> None:
     encoder = {key: value + 3 for key, value in create_network("tiny").encoder.state_dict().items()}
     save_checkpoint(tmp_path / "siamese.pt", {"encoder": encoder})
-    config = replace(CONFIG, steps=1, validate_every=0, learning_rate=1e-9)
+    config = replace(settings(), steps=1, validate_every=0, learning_rate=1e-9)
     state = read_checkpoint(run(config, store, tmp_path / "out", encoder=tmp_path / "siamese.pt"))
     name = "levels.0.0.conv.weight"
     torch.testing.assert_close(state["network"]["encoder." + name], encoder[name])
     torch.testing.assert_close(state["average"]["module.encoder." + name], encoder[name])
 
 
+def test_train__starts_from_the_average_of_another_run(store: Path, unbroken: Path, tmp_path: Path) -> None:
+    config = replace(settings(), steps=1, validate_every=0, learning_rate=1e-9, seed=5)
+    state = read_checkpoint(run(config, store, tmp_path, start=unbroken))
+    name = "decoder.occlusion.weight"
+    torch.testing.assert_close(state["network"][name], read_checkpoint(unbroken)["average"]["module." + name])
+    assert state["step"] == 1
+
+
 def test_train__no_encoder_to_start_from(store: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"absent\.pt: no such checkpoint"):
-        run(CONFIG, store, tmp_path / "out", encoder=tmp_path / "absent.pt")
+        run(settings(), store, tmp_path / "out", encoder=tmp_path / "absent.pt")
     (tmp_path / "damaged.pt").write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match=r"damaged\.pt: damaged checkpoint"):
-        run(CONFIG, store, tmp_path / "out", encoder=tmp_path / "damaged.pt")
+        run(settings(), store, tmp_path / "out", encoder=tmp_path / "damaged.pt")
     for wrong in ({"network": {}}, {"encoder": {"w": torch.zeros(2)}}):
         save_checkpoint(tmp_path / "wrong.pt", wrong)
-        with pytest.raises(CheckpointError, match=r"wrong.pt: holds no encoder .*maskfix train siamese"):
-            run(CONFIG, store, tmp_path / "out", encoder=tmp_path / "wrong.pt")
+        for place in ("encoder", "start"):
+            with pytest.raises(CheckpointError, match=r"wrong.pt: does not hold the weights"):
+                run(settings(), store, tmp_path / "out", **{place: tmp_path / "wrong.pt"})
     assert not (tmp_path / "out").exists()
 
 
 def test_train__refused_before_anything_is_written(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(InputError, match="pass --identity"):
-        run(replace(CONFIG, objective=ObjectiveWeights()), store, out)
+        run(replace(settings(), objective=ObjectiveWeights()), store, out)
     with pytest.raises(DatasetError, match="maskfix prepare"):
-        run(CONFIG, tmp_path / "absent", out)
+        run(settings(), tmp_path / "absent", out)
     with pytest.raises(InputError, match="precision"):
-        run(replace(CONFIG, precision="3-bit"), store, out)
+        run(replace(settings(), precision="3-bit"), store, out)
     assert not out.exists()
 
 
 def test_train__other_configuration(store: Path, unbroken: Path) -> None:
     with pytest.raises(CheckpointError, match="another learning_rate, views;"):
-        run(replace(CONFIG, learning_rate=1e-3, views=ViewConfig(clean=0.5)), store, unbroken.parent)
+        run(replace(settings(), learning_rate=1e-3, views=ViewConfig(clean=0.5)), store, unbroken.parent)
 
 
 def test_train__killed_and_resumed(store_128: Path, tmp_path: Path) -> None:
     """kill -9 in the middle, then on: parameters, average and optimiser are those of an unbroken run."""
-    config = replace(CONFIG, network="cadf_small_128", batch_size=2, validate_every=0)
+    config = replace(settings(), network="cadf_small_128", batch_size=2, validate_every=0)
     text = (
         'network = "cadf_small_128"\nbatch_size = 2\nheld_out = 0.3\ncheckpoint_seconds = 0\nvalidate_every = 0\n'
         'precision = "32-true"\n[objective]\nidentity = 0\nstyle = 0\n'

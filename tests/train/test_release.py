@@ -20,20 +20,23 @@ from maskfix.train.release import release_checkpoint
 from maskfix.weights import file_sha256, load_weights, read_manifest
 from tests.train.stores import smooth_pictures
 
-CONFIG = CompletionConfig(
-    network="tiny",
-    steps=3,
-    batch_size=3,
-    held_out=0.3,
-    validate_every=2,
-    average=0.5,
-    objective=ObjectiveWeights(identity=0, style=0),
-)
+
+def settings() -> CompletionConfig:
+    """What the runs of this file share; `tiny` is known while a test runs only."""
+    return CompletionConfig(
+        network="tiny",
+        steps=3,
+        batch_size=3,
+        held_out=0.3,
+        validate_every=2,
+        average=0.5,
+        objective=ObjectiveWeights(identity=0, style=0),
+    )
 
 
 @pytest.fixture(scope="module")
 def checkpoint(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_completion(CONFIG, store, tmp_path_factory.mktemp("run"), device="cpu", workers=0)
+    return train_completion(settings(), store, tmp_path_factory.mktemp("run"), device="cpu", workers=0)
 
 
 def test_release__round_trip(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +106,7 @@ def test_release__name_must_start_with_the_networks(checkpoint: Path, tmp_path: 
 
 
 def test_release__average_off_in_training(store: Path, tmp_path: Path) -> None:
-    path = train_completion(replace(CONFIG, average=0.0, steps=1), store, tmp_path, device="cpu", workers=0)
+    path = train_completion(replace(settings(), average=0.0, steps=1), store, tmp_path, device="cpu", workers=0)
     state = read_checkpoint(path)
     released = load_weights(release_checkpoint(path, "tiny.raw", "", "", tmp_path / "weights"))[0]
     name = "encoder.levels.0.0.conv.weight"

@@ -15,7 +15,10 @@ from maskfix.train.config import SiameseConfig
 from maskfix.train.siamese import LOG, train_siamese
 from tests.train.runs import differences, kill_after_two_rows, logged
 
-CONFIG = SiameseConfig(network="tiny", steps=4, batch_size=3, held_out=0.3, checkpoint_seconds=0)
+
+def settings() -> SiameseConfig:
+    """What the runs of this file share; `tiny` is known while a test runs only."""
+    return SiameseConfig(network="tiny", steps=4, batch_size=3, held_out=0.3, checkpoint_seconds=0)
 
 
 def run(config: SiameseConfig, store: Path, out: Path) -> Path:
@@ -25,7 +28,7 @@ def run(config: SiameseConfig, store: Path, out: Path) -> Path:
 @pytest.fixture(scope="module")
 def unbroken(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four steps."""
-    return run(CONFIG, store, tmp_path_factory.mktemp("siamese"))
+    return run(settings(), store, tmp_path_factory.mktemp("siamese"))
 
 
 def test_train__log_and_checkpoint(unbroken: Path) -> None:
@@ -57,15 +60,15 @@ def test_train__key_branch_follows(unbroken: Path) -> None:
 
 
 def test_train__resumes_as_if_unbroken(store: Path, unbroken: Path, tmp_path: Path) -> None:
-    run(replace(CONFIG, steps=2), store, tmp_path)
-    resumed = run(CONFIG, store, tmp_path)
+    run(replace(settings(), steps=2), store, tmp_path)
+    resumed = run(settings(), store, tmp_path)
     assert differences(read_checkpoint(resumed), read_checkpoint(unbroken)) == []
     assert logged(tmp_path / LOG) == logged(unbroken.with_name(LOG))
 
 
 def test_train__finished_run_changes_nothing(store: Path, unbroken: Path) -> None:
     before = read_checkpoint(unbroken)
-    assert run(CONFIG, store, unbroken.parent) == unbroken
+    assert run(settings(), store, unbroken.parent) == unbroken
     assert differences(read_checkpoint(unbroken), before) == []
     assert len(logged(unbroken.with_name(LOG))) == 4
 
@@ -73,7 +76,7 @@ def test_train__finished_run_changes_nothing(store: Path, unbroken: Path) -> Non
 def test_train__log_without_checkpoint_starts_anew(store: Path, tmp_path: Path) -> None:
     """A run killed before its first checkpoint leaves rows that the next run writes again."""
     (tmp_path / LOG).write_text(json.dumps({"step": 1, "loss": 9.0}) + "\n")
-    run(replace(CONFIG, steps=1), store, tmp_path)
+    run(replace(settings(), steps=1), store, tmp_path)
     rows = logged(tmp_path / LOG)
     assert [row["step"] for row in rows] == [1]
     assert rows[0]["loss"] != 9.0
@@ -81,7 +84,7 @@ def test_train__log_without_checkpoint_starts_anew(store: Path, tmp_path: Path) 
 
 def test_train__other_configuration(store: Path, unbroken: Path) -> None:
     with pytest.raises(CheckpointError, match="another temperature"):
-        run(replace(CONFIG, temperature=0.2), store, unbroken.parent)
+        run(replace(settings(), temperature=0.2), store, unbroken.parent)
 
 
 def test_train__progress_and_global_random_state(store: Path, tmp_path: Path) -> None:
@@ -89,7 +92,12 @@ def test_train__progress_and_global_random_state(store: Path, tmp_path: Path) ->
     seen: list[int] = []
     before = torch.random.get_rng_state()
     train_siamese(
-        replace(CONFIG, steps=2), store, tmp_path, device="cpu", workers=0, progress=lambda step, _: seen.append(step)
+        replace(settings(), steps=2),
+        store,
+        tmp_path,
+        device="cpu",
+        workers=0,
+        progress=lambda step, _: seen.append(step),
     )
     assert seen == [1, 2]
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -97,7 +105,7 @@ def test_train__progress_and_global_random_state(store: Path, tmp_path: Path) ->
 
 def test_train__killed_and_resumed(store_128: Path, tmp_path: Path) -> None:
     """kill -9 in the middle, then on: parameters, queue and optimiser are those of an unbroken run."""
-    config = replace(CONFIG, network="cadf_small_128", batch_size=2)
+    config = replace(settings(), network="cadf_small_128", batch_size=2)
     text = 'network = "cadf_small_128"\nbatch_size = 2\nheld_out = 0.3\ncheckpoint_seconds = 0\n'
     killed = kill_after_two_rows("siamese", text, store_128, tmp_path / "killed")
     done = read_checkpoint(killed)["step"]

@@ -19,13 +19,16 @@ from maskfix.train.loop import make_fabric, open_views
 from maskfix.train.validate import validate
 from maskfix.train.views import Batch, BatchDataset
 
-CONFIG = CompletionConfig(
-    network="tiny",
-    batch_size=2,
-    held_out=0.5,
-    objective=ObjectiveWeights(identity=0, style=0),
-    views=ViewConfig(clean=0),
-)
+
+def settings() -> CompletionConfig:
+    """What the runs of this file share; `tiny` is known while a test runs only."""
+    return CompletionConfig(
+        network="tiny",
+        batch_size=2,
+        held_out=0.5,
+        objective=ObjectiveWeights(identity=0, style=0),
+        views=ViewConfig(clean=0),
+    )
 
 
 class Grey(nn.Module):
@@ -56,14 +59,14 @@ def figures(store: Path, config: CompletionConfig, texture: Any = None) -> dict[
 
 def held_out_batch(store: Path) -> Batch:
     """All held-out faces as validation draws them: with a seed of their own."""
-    views, _, held_out = open_views(store, None, CONFIG)
-    batch = BatchDataset(views, held_out, len(held_out), CONFIG.seed + 1)[0]
+    views, _, held_out = open_views(store, None, settings())
+    batch = BatchDataset(views, held_out, len(held_out), settings().seed + 1)[0]
     assert isinstance(batch, Batch)
     return batch
 
 
 def test_validate__face_by_face(store: Path) -> None:
-    found = figures(store, CONFIG)
+    found = figures(store, settings())
     batch = held_out_batch(store)
     decibels, errors = [], []
     for clean, masked, alpha in zip(batch.clean.numpy(), batch.occluded.numpy(), batch.alpha.numpy(), strict=True):
@@ -80,11 +83,11 @@ def test_validate__face_by_face(store: Path) -> None:
 
 
 def test_validate__same_each_time(store: Path) -> None:
-    assert figures(store, CONFIG) == figures(store, CONFIG)
+    assert figures(store, settings()) == figures(store, settings())
 
 
 def test_validate__identity_before_and_after(store: Path) -> None:
-    found = figures(store, CONFIG, MeanColour())
+    found = figures(store, settings(), MeanColour())
     batch = held_out_batch(store)
     before, after = [], []
     for clean, masked, alpha in zip(batch.clean.numpy(), batch.occluded.numpy(), batch.alpha.numpy(), strict=True):
@@ -98,5 +101,5 @@ def test_validate__identity_before_and_after(store: Path) -> None:
 
 
 def test_validate__no_face_drew_a_mask(store: Path) -> None:
-    found = figures(store, replace(CONFIG, views=ViewConfig(clean=1)), MeanColour())
+    found = figures(store, replace(settings(), views=ViewConfig(clean=1)), MeanColour())
     assert found == {"val_coverage_error": pytest.approx(0.5)}

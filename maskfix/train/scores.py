@@ -1,0 +1,89 @@
+"""Measured results into the manifest, so that a card cannot say anything else than a report did."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maskfix.base import InputError
+from maskfix.model_card import write_cards
+from maskfix.weights import add_to_manifest, read_manifest
+
+_METHODS = ("clean", "masked", "completed", "clean_completed")
+_RATES = ("0.01", "0.001")
+
+
+def record_scores(
+    name: str, reports: Sequence[str | Path], folder: str | Path, notes: str | None = None
+) -> dict[str, Any]:
+    """Put the headline figures of LFW reports into a weights' manifest row and write its card anew.
+
+    Args:
+        name: `arch.tag` of a row in the manifest.
+        reports: `report.json` files of `benchmarks.lfw`, one a recogniser.
+        folder: Weights folder with `manifest.json`.
+        notes: What a user should know; the row's notes stay when None.
+
+    Returns:
+        The row's scores.
+
+    Raises:
+        InputError: If the row is not in the manifest, a report cannot be read, or it was made with other weights.
+    """
+    folder = Path(folder)
+    rows = {row.name: row for row in read_manifest(folder)}
+    if name not in rows:
+        raise InputError(f"{name}: not in {folder}/manifest.json; known: {', '.join(rows)}")
+    row = rows[name]
+    scores = dict(row.scores)
+    for path in reports:
+        report = _read(Path(path))
+        used = report["weights"]["sha256"]
+        if used != row.sha256:
+            raise InputError(f"{path}: made with weights {used[:12]}, not {row.sha256[:12]}; run the benchmark again")
+        scores[f"LFW, {report['embedder']['name']}"] = summarise(report)
+    add_to_manifest(dataclasses.replace(row, scores=scores, notes=row.notes if notes is None else notes), folder)
+    write_cards(folder)
+    return scores
+
+
+def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Headline figures of one report, as fractions; intervals are 95%.
+
+    Args:
+        report: A `report.json` of `benchmarks.lfw`.
+    """
+    figures: dict[str, Any] = {}
+    for method in _METHODS:
+        if method in report["methods"]:
+            row = report["methods"][method]
+            points = row["tpr_at_fpr"]
+            figures[method] = {"auc": row["auc"]} | {f"tpr_at_{rate}": points[rate]["tpr"] for rate in _RATES}
+    figures["recovered"] = dict(report["recovered"])
+    figures["completed_minus_masked"] = _differences(report["difference"]["completed_minus_masked"])
+    if "harmlessness" in report:
+        figures["clean_completed_minus_clean"] = _differences(report["harmlessness"])
+    figures["command"] = report["command"]
+    return figures
+
+
+def _differences(values: Mapping[str, Any]) -> dict[str, str]:
+    """Differences as text with their intervals."""
+    shown = {}
+    for key, item in values.items():
+        interval = item["ci95"]
+        shown[key] = f"{item['value']:+.4f}" + (f" ({interval[0]:+.4f} to {interval[1]:+.4f})" if interval else "")
+    return shown
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read one report."""
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        summarise(report), report["weights"]["sha256"], report["embedder"]["name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: no report of benchmarks.lfw ({type(error).__name__}: {error})") from error
+    return report
