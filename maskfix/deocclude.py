@@ -162,7 +162,8 @@ class Deoccluder:
     @torch.inference_mode()
     def _complete(self, crops: UInt8Array) -> Completion:
         """Complete one batch."""
-        source = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
+        # Copied: torch warns of arrays that cannot be written to, and takes none whose strides run backwards.
+        source = torch.from_numpy(np.array(crops, order="C")).to(self.device).permute(0, 3, 1, 2)
         decoded = self._network(source.float() / 255, every_scale=False)
         occlusion = torch.sigmoid(decoded.occlusion.float())
         weight = self._blend(occlusion)

@@ -51,5 +51,7 @@ def test_public_names() -> None:
 
 
 def test_unknown_name_lists_the_public_ones() -> None:
-    with pytest.raises(AttributeError, match="'maskfix' has no attribute 'Recogniser'; public: load_detector, Occluder"):
+    with pytest.raises(
+        AttributeError, match="'maskfix' has no attribute 'Recogniser'; public: load_detector, Occluder"
+    ):
         _ = maskfix.Recogniser

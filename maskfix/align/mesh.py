@@ -123,7 +123,8 @@ class MeshDetector:
             photo = np.pad(photo, ((border, border), (border, border), (0, 0)))
         height, width = photo.shape[:2]
         with _quiet():
-            found = self._mesh.process(photo).multi_face_landmarks
+            # MediaPipe refuses views of pictures that cannot be written to.
+            found = self._mesh.process(np.ascontiguousarray(photo)).multi_face_landmarks
         if not found:
             return None
         faces = np.array([[(p.x, p.y, p.z) for p in face.landmark[:468]] for face in found])

@@ -42,8 +42,8 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         raise ImageError(f"{path}: no such picture")
     try:
         with warnings.catch_warnings():
-            # Pillow warns of large pictures by a limit of its own; the bound here is `max_pixels`.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of broken tags and, by a limit of its own, of large pictures; here a picture is good or an error.
+            warnings.simplefilter("ignore")
             with Image.open(path) as picture:
                 if picture.width * picture.height > max_pixels:
                     size = f"{picture.width}x{picture.height}"

@@ -184,9 +184,12 @@ class _Steps:
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        # After an error the error's one line says it all.
-        self._progress.live.transient = kind is not None
-        self._progress.stop()
+        if kind is None:
+            self._progress.stop()
+        else:
+            # After an error its one line says it all: the bar goes without a trace.
+            self._progress.live.transient = True
+            self._progress.live.stop()
 
     def __call__(self, step: int, figures: dict[str, float], /) -> None:
         shown = " ".join(

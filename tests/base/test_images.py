@@ -27,6 +27,15 @@ def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
+def refusal(path: Path) -> str:
+    """What the library says of a picture; empty where it can be read."""
+    try:
+        assert read_image(path).dtype == np.uint8
+    except ImageError as error:
+        return str(error)
+    return ""
+
+
 def big_endian_tiff(values: np.ndarray) -> bytes:
     """A grey 16-bit TIFF as Motorola's byte order writes it, entry by entry."""
     height, width = values.shape
@@ -185,12 +194,10 @@ class TestReadImage:
                 damaged = whole.copy()
                 damaged[rng.integers(0, min(300, len(whole)), 12)] = rng.integers(0, 256, 12)
                 path.write_bytes(damaged.tobytes())
-                try:
-                    assert read_image(path).dtype == np.uint8
-                except ImageError as error:
-                    refused += 1
-                    assert "\n" not in str(error)
-                    assert str(path) in str(error)
+                message = refusal(path)
+                refused += bool(message)
+                assert "\n" not in message
+                assert str(path) in message or not message
             assert refused
 
 
@@ -210,9 +217,14 @@ class TestReplacing:
     def test_old_file_stays_when_the_block_raises(self, tmp_path: Path, error: type[BaseException]) -> None:
         path = tmp_path / "a.txt"
         path.write_text("old")
-        with pytest.raises(error, match="on purpose"), replacing(path) as temporary:
-            temporary.write_text("half of the new")
-            raise error("on purpose")
+
+        def fail_half_way() -> None:
+            with replacing(path) as temporary:
+                temporary.write_text("half of the new")
+                raise error("on purpose")
+
+        with pytest.raises(error, match="on purpose"):
+            fail_half_way()
         assert path.read_text() == "old"
         assert names(tmp_path) == ["a.txt"]
 

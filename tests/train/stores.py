@@ -26,7 +26,8 @@ def smooth_pictures(count: int, size: int, seed: int = 0) -> UInt8Array:
 def coded_ellipse(size: int) -> UInt8Array:
     """Correspondence of an elliptic face, `(size, size, 2)` uint8: 1 + 254 u and 1 + 254 v, 0 outside."""
     y, x = np.mgrid[0:size, 0:size] / (size - 1)
-    inside = np.hypot((x - 0.5) / 0.38, (y - 0.55) / 0.45) < 1
+    # Not in the middle, so that its mirror image lies elsewhere.
+    inside = np.hypot((x - 0.46) / 0.38, (y - 0.55) / 0.45) < 1
     coded = np.stack([1 + 254 * x, 1 + 254 * y], axis=2).round()
     return np.where(inside[..., None], coded, 0).astype(np.uint8)
 

@@ -1,0 +1,61 @@
+"""Five and six points from the mesh of a face whose proportions are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from maskfix.align.mesh import five_from_mesh, mask_points_from_mesh
+from maskfix.base import InputError
+from maskfix.data import canonical_face
+from tests.align.faces import similarity
+
+FACE = canonical_face().vertices
+"""Symmetric about x = 0, eyes at y = 0, one eye distance wide."""
+
+
+class TestFiveFromMesh:
+    def test_upright_face(self) -> None:
+        five = five_from_mesh(FACE)
+        assert five.dtype == np.float32
+        np.testing.assert_allclose(five[:2], [[-0.5, 0], [0.5, 0]], atol=0.02)
+        assert abs(five[2, 0]) < 0.02
+        np.testing.assert_allclose(five[3] * [-1, 1], five[4], atol=0.02)
+        assert 0 < five[2, 1] < five[3, 1] < FACE[152, 1]
+        assert five[3, 0] < -0.2
+
+    def test_points_are_those_of_the_mesh(self) -> None:
+        mesh = np.random.default_rng(0).uniform(0, 100, (468, 3))
+        expected = [mesh[[33, 133]].mean(0), mesh[[362, 263]].mean(0), mesh[1], mesh[61], mesh[291]]
+        np.testing.assert_allclose(five_from_mesh(mesh), np.array(expected)[:, :2], rtol=1e-6)
+        np.testing.assert_array_equal(five_from_mesh(mesh[:, :2]), five_from_mesh(mesh))
+
+
+class TestMaskPointsFromMesh:
+    def test_upright_face(self) -> None:
+        a, b, c, d, e, f = points = mask_points_from_mesh(FACE)
+        assert points.dtype == np.float32
+        for left, right in ((a, c), (d, f)):
+            np.testing.assert_allclose(left * [-1, 1], right, atol=0.03)
+        assert abs(b[0]) < 0.02
+        np.testing.assert_allclose(e, FACE[152, :2], atol=1e-6)
+        # Heights: nose tip, and lower lip; b between the eyes and the nose tip.
+        np.testing.assert_allclose([a[1], c[1]], FACE[1, 1], atol=0.02)
+        np.testing.assert_allclose([d[1], f[1]], FACE[17, 1], atol=0.02)
+        assert 0 < b[1] < FACE[1, 1]
+        # a and c lie on the outline.
+        assert a[0] == pytest.approx(FACE[:, 0].min(), abs=0.12)
+
+    @pytest.mark.parametrize("degrees", [-70, 15, 180])
+    def test_tilted_face_is_no_special_case(self, degrees: float) -> None:
+        matrix = similarity(60, degrees, (200, 90))
+        mesh = np.column_stack([FACE[:, :2] @ matrix[:, :2].T + matrix[:, 2], FACE[:, 2]])
+        expected = mask_points_from_mesh(FACE).astype(float) @ matrix[:, :2].T + matrix[:, 2]
+        np.testing.assert_allclose(mask_points_from_mesh(mesh), expected, atol=0.01)
+
+
+@pytest.mark.parametrize("mesh", [np.zeros((478, 3)), np.zeros((1, 468, 3)), np.zeros(468)])
+def test_wrong_mesh(mesh: np.ndarray) -> None:
+    for reduce in (five_from_mesh, mask_points_from_mesh):
+        with pytest.raises(InputError, match=r"mesh: expected shape \(468, \*\)"):
+            reduce(mesh)

@@ -1,0 +1,32 @@
+"""Committed results are whole reports, made with released weights, and the README shows their figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.schema import validate_report
+from benchmarks.table import format_table
+from maskfix.weights import read_manifest
+
+ROOT = Path(__file__).parents[2]
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_results__valid_and_of_released_weights(path: Path) -> None:
+    report = json.loads(path.read_text(encoding="utf-8"))
+    validate_report(report)
+    hashes = {row.name: row.sha256 for row in read_manifest(ROOT / "weights")}
+    assert hashes[report["weights"]["name"]] == report["weights"]["sha256"]
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_results__readme_shows_them(path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = format_table(json.loads(path.read_text(encoding="utf-8")))
+    rows = [line for line in table.splitlines() if line.startswith(("| Clean |", "| Masked |", "| Completed |"))]
+    assert rows
+    assert all(row in readme for row in rows), f"README's results differ from {path.name}"

@@ -1,0 +1,61 @@
+"""Errors as one line, and progress bars."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+import typer
+
+from maskfix.base import DatasetError
+from maskfix.cli.shared import BAD_INPUT, run, track
+
+
+def application(work: Callable[[], None]) -> typer.Typer:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(work)
+    return app
+
+
+def exit_code(work: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["maskfix"])
+    with pytest.raises(SystemExit) as stopped:
+        run(application(work))
+    return int(stopped.value.code or 0)
+
+
+def test_run__maskfix_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise DatasetError("faces: two\n  lines")
+
+    assert exit_code(work, monkeypatch) == BAD_INPUT == 2
+    assert capsys.readouterr().err == "error: faces: two lines\n"
+
+
+def test_run__success(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert exit_code(lambda: None, monkeypatch) == 0
+
+
+def test_run__interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        raise KeyboardInterrupt
+
+    assert exit_code(work, monkeypatch) == 130
+
+
+def test_run__bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sys, "argv", ["maskfix"])
+    with pytest.raises(ZeroDivisionError):
+        run(application(work))
+
+
+def test_track__passes_everything_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(track(iter("abc"), 3, "letters")) == ["a", "b", "c"]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "letters" in shown.err
+    assert "3/3" in shown.err

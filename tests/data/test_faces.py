@@ -1,0 +1,88 @@
+"""Folders of pictures and stores of prepared faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from maskfix.base import DatasetError
+from maskfix.data import list_pictures, open_store
+
+
+class TestListPictures:
+    def test_sorted_to_any_depth(self, tmp_path: Path) -> None:
+        names = ["b.JPG", "a/z.png", "a/b/c.jpeg", "d.webp", "e.bmp", "f.tif", "g.tiff"]
+        for name in [*names, "notes.txt", "a/.hidden.jpg", "jpg", "h.npy"]:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        (tmp_path / "folder.jpg").mkdir()
+        found = list_pictures(str(tmp_path))
+        assert found == sorted(tmp_path / name for name in names)
+
+    def test_missing(self, tmp_path: Path) -> None:
+        (tmp_path / "a.jpg").touch()
+        for path in (tmp_path / "nowhere", tmp_path / "a.jpg"):
+            with pytest.raises(DatasetError, match=f"{path}: no such folder; pass the folder that holds the pictures"):
+                list_pictures(path)
+
+    def test_empty(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.txt").touch()
+        with pytest.raises(DatasetError, match=r"no pictures \(\.jpg, .*\) in this folder"):
+            list_pictures(tmp_path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Two faces of three pictures; one name looks like a number, one like a missing value."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "crops.npy", rng.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8))
+    np.save(tmp_path / "points.npy", rng.random((2, 6, 2), dtype=np.float32))
+    np.save(tmp_path / "correspondence.npy", rng.integers(0, 256, (2, 16, 16, 2), dtype=np.uint8))
+    records = {"image": ["001", "bad.jpg", "NA"], "ok": [True, False, True], "reason": ["", "no face found", ""]}
+    pd.DataFrame(records).to_csv(tmp_path / "records.csv", index=False)
+    return tmp_path
+
+
+class TestOpenStore:
+    def test_whole(self, store: Path) -> None:
+        opened = open_store(str(store))
+        assert (len(opened), opened.size, opened.names) == (2, 16, ("001", "NA"))
+        for name in ("crops", "points", "correspondence"):
+            array = getattr(opened, name)
+            np.testing.assert_array_equal(array, np.load(store / f"{name}.npy"))
+            assert isinstance(array, np.memmap), "a store is larger than the memory"
+            assert not array.flags.writeable
+
+    def test_missing_files(self, store: Path) -> None:
+        (store / "points.npy").unlink()
+        (store / "records.csv").unlink()
+        with pytest.raises(DatasetError, match=r"points\.npy, records\.csv missing; make it with: maskfix prepare"):
+            open_store(store)
+        with pytest.raises(DatasetError, match=r"crops\.npy, points\.npy, correspondence\.npy, records\.csv missing"):
+            open_store(store / "nowhere")
+
+    @pytest.mark.parametrize("name", ["crops.npy", "points.npy", "correspondence.npy"])
+    @pytest.mark.parametrize("keep", [0, 40, 200])
+    def test_damaged_array(self, store: Path, name: str, keep: int) -> None:
+        (store / name).write_bytes((store / name).read_bytes()[:keep])
+        with pytest.raises(DatasetError, match=r"damaged array \(.*\); run maskfix prepare again"):
+            open_store(store)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "image,reason\na.jpg,\n", "image,ok,reason\na.jpg,perhaps,\n", 'image,ok,reason\n"a.jpg,True,\nb', "\0\0"],
+    )
+    def test_damaged_records(self, store: Path, text: str) -> None:
+        (store / "records.csv").write_text(text)
+        with pytest.raises(DatasetError, match=r"damaged records\.csv \(.*\); run maskfix prepare again"):
+            open_store(store)
+
+    @pytest.mark.parametrize("name", ["crops", "points", "correspondence"])
+    def test_files_that_disagree(self, store: Path, name: str) -> None:
+        array = np.load(store / f"{name}.npy")
+        np.save(store / f"{name}.npy", array[:1])
+        with pytest.raises(DatasetError, match="disagree on the number of faces; run maskfix prepare again"):
+            open_store(store)

@@ -1,0 +1,226 @@
+"""`prepare_faces` from photographs to a store: whole, resumed, refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from maskfix.align import LandmarkDetector, estimate_similarity, load_detector, transform_points, warp
+from maskfix.base import DatasetError, Landmarks, UInt8Array, arcface_layout, read_image, write_image
+from maskfix.data import FaceStore, decode_correspondence, open_store
+from maskfix.train import prepare
+from maskfix.train.prepare import prepare_face, prepare_faces
+
+pytest.importorskip("mediapipe", reason="mediapipe is not installed: nothing prepares faces")
+FACES = ("a/head.png", "tight.png")
+NAMES = ("a/head.png", "blank.png", "half.jpg", "tight.png")
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def detector() -> LandmarkDetector:
+    return load_detector("mesh")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory, astronaut: UInt8Array) -> Path:
+    """Two cuts of one face, a blank picture, a truncated file, and a file that is none."""
+    folder = tmp_path_factory.mktemp("pictures")
+    write_image(folder / "a" / "head.png", astronaut[:300, 80:380])
+    write_image(folder / "tight.png", astronaut[60:185, 165:285])
+    write_image(folder / "blank.png", np.full((120, 90, 3), 200, np.uint8))
+    write_image(folder / "half.jpg", astronaut[:100, :100])
+    (folder / "half.jpg").write_bytes((folder / "half.jpg").read_bytes()[:900])
+    (folder / "list.txt").write_text("no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> tuple[Path, pd.DataFrame]:
+    """The one run that goes through worker processes as users' runs do."""
+    out = tmp_path_factory.mktemp("work") / "new" / "store"
+    return out, prepare_faces(pictures, out, size=SIZE, workers=1)
+
+
+class InProcess:
+    """Stands for a pool of processes where a test is not about processes: each costs seconds of imports."""
+
+    def __init__(self, _: int) -> None: ...
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def imap_unordered(self, function: object, jobs: Iterable[object]) -> Iterator[int]:
+        assert callable(function)
+        return map(function, jobs)
+
+    Pool = property(lambda self: InProcess)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, detector: LandmarkDetector) -> None:
+    monkeypatch.setattr(prepare, "_DETECTOR", detector)
+    monkeypatch.setattr(prepare.multiprocessing, "get_context", lambda _: InProcess(1))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, hidden ones as well."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+class TestPrepareFaces:
+    def test_a_record_for_every_picture(self, prepared: tuple[Path, pd.DataFrame], pictures: Path) -> None:
+        out, records = prepared
+        assert records["image"].tolist() == list(NAMES)
+        assert records["ok"].tolist() == [True, False, False, True]
+        assert records["reason"].tolist()[::3] == ["", ""]
+        assert records["reason"][1] == "no face found"
+        assert records["reason"][2].startswith(f"{pictures / 'half.jpg'}: truncated or damaged picture")
+        stored = pd.read_csv(out / "records.csv", keep_default_na=False)
+        pd.testing.assert_frame_equal(stored, records, check_dtype=False)
+
+    def test_nothing_else_is_left(self, prepared: tuple[Path, pd.DataFrame]) -> None:
+        assert sorted(os.listdir(prepared[0])) == ["correspondence.npy", "crops.npy", "points.npy", "records.csv"]
+
+    def test_arrays(self, prepared: tuple[Path, pd.DataFrame], pictures: Path, detector: LandmarkDetector) -> None:
+        store = open_store(prepared[0])
+        assert store.names == FACES
+        assert (store.crops.dtype, store.points.dtype, store.correspondence.dtype) == (np.uint8, np.float32, np.uint8)
+        assert store.crops.shape == (2, SIZE, SIZE, 3)
+        for i, name in enumerate(FACES):
+            photo = read_image(pictures / name)
+            [found] = detector.detect([photo])
+            for stored, expected in zip(store[:3], prepare_face(photo, found, SIZE), strict=True):
+                np.testing.assert_array_equal(stored[i], expected)
+
+    def test_two_cuts_of_one_face_are_alike(self, prepared: tuple[Path, pd.DataFrame]) -> None:
+        """The same pixels lie in the same places, and so do points and correspondence."""
+        store: FaceStore = open_store(prepared[0])
+        inner = slice(12, 52)
+        crops = store.crops.astype(int)[:, inner, inner]
+        assert np.abs(crops[0] - crops[1]).mean() < 8
+        assert np.linalg.norm(store.points[0] - store.points[1], axis=1).max() < 3
+        (one, seen), (two, also) = (decode_correspondence(coded) for coded in store.correspondence)
+        assert (seen == also).mean() > 0.97
+        assert np.abs(one - two)[seen & also].mean() < 0.02
+
+    def test_second_run_gives_the_same(
+        self, prepared: tuple[Path, pd.DataFrame], pictures: Path, in_process: None
+    ) -> None:
+        out, records = prepared
+        before = files(out)
+        pd.testing.assert_frame_equal(prepare_faces(pictures, out, size=SIZE), records)
+        assert files(out) == before
+
+    def test_killed_run_continues(
+        self,
+        prepared: tuple[Path, pd.DataFrame],
+        pictures: Path,
+        tmp_path: Path,
+        in_process: None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(prepare, "_CHUNK", 1)
+        seen: list[int] = []
+
+        def stop_after_two(done: Iterable[int], total: int) -> Iterator[int]:
+            assert total == 4
+            for count in done:
+                yield count
+                seen.append(count)
+                if len(seen) == 2:
+                    raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            prepare_faces(pictures, tmp_path, size=SIZE, track=stop_after_two)  # type: ignore[arg-type]
+        assert sorted(files(tmp_path)) == ["parts/00000.npz", "parts/00001.npz", "parts/source.txt"]
+        left: list[int] = []
+
+        def count_jobs(done: Iterable[int], total: int) -> Iterable[int]:
+            left.append(total)
+            return done
+
+        records = prepare_faces(pictures, tmp_path, size=SIZE, track=count_jobs)
+        assert left == [2], "finished parts must not be made again"
+        pd.testing.assert_frame_equal(records, prepared[1])
+        assert files(tmp_path) == files(prepared[0])
+
+    @pytest.mark.parametrize("change", ["size", "folder", "name"])
+    def test_parts_of_another_run_are_refused(
+        self, pictures: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch, change: str
+    ) -> None:
+        images, out = tmp_path / "images", tmp_path / "out"
+        for name in FACES:
+            write_image(images / name, read_image(pictures / name))
+        monkeypatch.setattr(prepare, "_collect", lambda *_: pd.DataFrame())
+        prepare_faces(images, out, size=SIZE)
+        before = files(out)
+        if change == "name":
+            (images / "tight.png").rename(images / "0.png")
+        other = pictures if change == "folder" else images
+        with pytest.raises(DatasetError, match="holds unfinished parts of other pictures; remove the folder or choose"):
+            prepare_faces(other, out, size=32 if change == "size" else SIZE)
+        assert files(out) == before
+
+    def test_no_face_at_all(self, tmp_path: Path, in_process: None) -> None:
+        write_image(tmp_path / "images" / "blank.png", np.full((90, 90, 3), 9, np.uint8))
+        with pytest.raises(DatasetError, match="no face found in any of 1 pictures; are these photographs of faces"):
+            prepare_faces(tmp_path / "images", tmp_path / "out", size=SIZE)
+        assert files(tmp_path / "out") == {}
+
+    def test_missing_folder_leaves_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError, match="no such folder"):
+            prepare_faces(tmp_path / "nowhere", tmp_path / "out")
+        assert os.listdir(tmp_path) == []
+
+
+class TestPrepareFace:
+    def test_places(self, astronaut: UInt8Array, detector: LandmarkDetector) -> None:
+        [found] = detector.detect([astronaut])
+        assert found.five is not None
+        assert found.mask is not None
+        assert found.mesh is not None
+        crop, points, coded = prepare_face(astronaut, found, 128)
+        matrix = estimate_similarity(found.five, arcface_layout(128).array)
+        np.testing.assert_array_equal(crop, warp(astronaut, matrix, 128))
+        np.testing.assert_allclose(points, transform_points(matrix, found.mask), atol=1e-4)
+        # Each eye and the nose show their own (u, v).
+        uv, visible = decode_correspondence(coded)
+        places = np.rint(transform_points(matrix, found.mesh[[33, 263, 1, 152], :2])).astype(int)
+        u, v = uv[places[:3, 1], places[:3, 0]].T
+        assert visible[places[:3, 1], places[:3, 0]].all()
+        assert u[0] < 0.35 < 0.45 < u[2] < 0.55 < 0.65 < u[1]
+        assert max(v[:2]) < v[2]
+
+    def test_depth_scales_with_the_crop(self, astronaut: UInt8Array, detector: LandmarkDetector) -> None:
+        """A crop of a photo and of the same photo at twice the size have one target."""
+        [found] = detector.detect([astronaut])
+        arrays = (found.five, found.mask, found.mesh)
+        twice = Landmarks(*(array * 2 for array in arrays if array is not None), found.score, "")
+        large = cv2.resize(astronaut, (1024, 1024))
+        one, two = prepare_face(astronaut, found, 64), prepare_face(large, twice, 64)
+        np.testing.assert_array_equal(one[2], two[2])
+        np.testing.assert_allclose(one[1], two[1], atol=1e-3)
+
+    def test_outside_is_mirrored(self, astronaut: UInt8Array, detector: LandmarkDetector) -> None:
+        photo = np.ascontiguousarray(astronaut[75:185, 170:280])
+        [found] = detector.detect([photo])
+        assert found.ok
+        crop, _, _ = prepare_face(photo, found, 128)
+        black = (crop == 0).all(axis=2)
+        assert not black[0].any()
+        assert black.mean() < 0.01
+
+    def test_without_a_mesh(self, astronaut: UInt8Array) -> None:
+        five = np.asarray(arcface_layout(112).array, np.float32)
+        found = Landmarks(five, np.zeros((6, 2), np.float32), None, 1.0, "")
+        with pytest.raises(DatasetError, match="landmarks: no mesh; correspondence targets need the mesh detector"):
+            prepare_face(astronaut, found, 64)
