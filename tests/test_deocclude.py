@@ -104,6 +104,14 @@ class TestComplete:
         np.testing.assert_allclose(result.uv, decoded.uvs[0].permute(0, 2, 3, 1).numpy(), atol=1e-4)
         np.testing.assert_allclose(result.alpha, decoded.alphas[0].mean(1).numpy(), atol=1e-4)
 
+    @pytest.mark.parametrize(("colour", "expected"), [(3.0, 255), (-3.0, 0)])
+    def test_colours_beyond_the_range_do_not_wrap(self, colour: float, expected: int) -> None:
+        made = network(bias=20.0)
+        with torch.no_grad():
+            made.decoder.fusions[0].transform[2].bias.fill_(60.0)
+            made.decoder.fusions[0].to_image.bias.fill_(colour)
+        assert (Deoccluder(made, device="cpu").complete(smooth(1)).images == expected).all()
+
     def test_blend_in_between(self) -> None:
         """A probability of 0.425 everywhere is half-way up the ramp from 0.25 to 0.6."""
         crops = smooth(1)

@@ -42,7 +42,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         raise ImageError(f"{path}: no such picture")
     try:
         with warnings.catch_warnings():
-            # Pillow warns of broken tags and, by a limit of its own, of large pictures; here a picture is good or an error.
+            # Pillow warns of broken tags and of pictures large by its own limit; here a picture is good or an error.
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
                 if picture.width * picture.height > max_pixels:

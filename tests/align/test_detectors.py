@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from maskfix.align import LandmarkDetector, mask_points_from_five
 from maskfix.align.mesh import MeshDetector, five_from_mesh, mask_points_from_mesh
 from maskfix.align.mtcnn import MtcnnDetector
-from maskfix.base import InputError, Landmarks, UInt8Array
+from maskfix.base import InputError, Landmarks, UInt8Array, read_image
 from tests.align.faces import crowd, noise
 
 EYES = np.array([[204.2, 101.5], [247.3, 104.2]])
@@ -116,6 +117,18 @@ class TestAstronaut:
         [found] = mesh.detect([astronaut])
         assert found.ok
         assert tried == [0, 128]
+
+
+def test_detectors_agree_on_lfw(shared: Path, mesh: LandmarkDetector, mtcnn: LandmarkDetector) -> None:
+    """A dozen press photographs: both find the same face, its eyes and mouth within a quarter of the eye distance."""
+    paths = sorted((shared / "data" / "lfw" / "lfw-deepfunneled").glob("*/*_0001.jpg"))[:12]
+    photos = [read_image(path) for path in paths]
+    assert len(photos) == 12
+    ours, theirs = (np.array([five_of(found) for found in one.detect(photos)]) for one in (mesh, mtcnn))
+    eye_distance = np.linalg.norm(ours[:, 1] - ours[:, 0], axis=1)
+    away = np.linalg.norm(ours - theirs, axis=2) / eye_distance[:, None]
+    assert away.max() < 0.25
+    assert np.median(away) < 0.08
 
 
 class TestBatches:

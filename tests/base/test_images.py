@@ -157,6 +157,14 @@ class TestReadImage:
         with pytest.raises(ImageError, match=r"a\.png: truncated or damaged picture"):
             read_image(tmp_path / "a.png")
 
+    def test_unknown_variant_of_a_format(self, tmp_path: Path, ramp: UInt8Array) -> None:
+        Image.fromarray(ramp).save(tmp_path / "a.dds")
+        body = bytearray((tmp_path / "a.dds").read_bytes())
+        body[80:84] = bytes(4)
+        (tmp_path / "a.dds").write_bytes(body)
+        with pytest.raises(ImageError, match=r"a\.dds: truncated or damaged picture \(Un.* pixel format"):
+            read_image(tmp_path / "a.dds")
+
     @pytest.mark.parametrize("body", [b"", b"hello, I am a text\n" * 20, b"\xff\xd8"])
     def test_no_picture(self, tmp_path: Path, body: bytes) -> None:
         (tmp_path / "a.jpg").write_bytes(body)

@@ -102,8 +102,9 @@ def test_forward__keys_come_back_in_the_order_of_the_faces() -> None:
 
 def test_forward__no_gradient_to_the_keys() -> None:
     network = siamese().train()
-    views = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    views = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     query, key = network(views[0], views[1])
+    assert query.requires_grad
     assert not key.requires_grad
     (query * key).sum().backward()
     assert all(p.grad is None for p in network.key.parameters())

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from maskfix.base import CheckpointError, DatasetError, InputError
-from maskfix.losses import ObjectiveWeights
+from maskfix.losses import ObjectiveWeights, random_view
 from maskfix.restore import create_network
+from maskfix.train import completion
 from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
 from maskfix.train.completion import CHECKPOINT, LOG, targets_of, train_completion
 from maskfix.train.config import CompletionConfig, ViewConfig
@@ -186,6 +188,39 @@ def test_train__killed_and_resumed(store_128: Path, tmp_path: Path) -> None:
     assert first.keys() == {"config", "step", "network", "optimiser", "average"}
     assert [row["step"] for row in logged(killed.with_name(LOG))] == list(range(1, done + 3))
     assert sorted(item.name for item in killed.parent.iterdir()) == ["completion.jsonl", "completion.pt"]
+
+
+class MeanColour(nn.Module):
+    """Stands for the texture networks: the mean colour is the embedding, the picture itself the style map."""
+
+    style_network = "stand-in"
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        return images.mean((2, 3)), [images]
+
+
+def test_train__texture_waits_for_its_step_and_is_perturbed_by_step(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The random views are drawn anew at each step from a seed that the step gives: a resumed run draws the same."""
+    seeds: list[int] = []
+
+    def recorded(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        seeds.append(generator.initial_seed())
+        return random_view(images, generator)
+
+    monkeypatch.setattr(completion, "load_texture", lambda path: MeanColour())
+    monkeypatch.setattr(completion, "random_view", recorded)
+    objective = ObjectiveWeights(style=0, identity=1, texture_scales=(1,))
+    config = replace(settings(), steps=3, texture_start=1, validate_every=0, perturb_identity=True, objective=objective)
+    straight = run(config, store, tmp_path / "straight", identity="stand-in.onnx")
+    assert ["identity" in row for row in logged(straight.with_name(LOG))] == [False, True, True]
+    assert len(set(seeds)) == len(seeds) == 2
+    run(replace(config, steps=2), store, tmp_path / "resumed", identity="stand-in.onnx")
+    resumed = run(config, store, tmp_path / "resumed", identity="stand-in.onnx")
+    assert seeds[2:] == seeds[:2]
+    assert differences(read_checkpoint(resumed), read_checkpoint(straight)) == []
+    assert read_checkpoint(resumed)["config"]["style_network"] == "stand-in"
 
 
 def test_targets_of__what_the_objective_compares_with() -> None:

@@ -59,6 +59,13 @@ class TestBatchDataset:
         assert not same(third, fourth)
         assert not same(dataset(faces, seed=1)[3], third)
 
+    def test_batch__a_face_looks_different_each_time(self, faces: FaceStore) -> None:
+        data = BatchDataset(dataset(faces).views, np.array([4]), 1, 0)
+        first, second = data[0], data[1]
+        assert isinstance(first, Batch)
+        assert isinstance(second, Batch)
+        assert not torch.equal(first.clean, second.clean)
+
     def test_batch__types(self, faces: FaceStore) -> None:
         batch = dataset(faces)[0]
         assert isinstance(batch, Batch)
@@ -225,6 +232,14 @@ class TestFace:
                 assert (rim & inside).mean() < 0.03
                 assert np.abs(face.crop[..., 1].astype(int) - v)[~rim].mean() < 2
         assert compared > 5
+
+    def test_correspondence__never_blended_with_no_face(self) -> None:
+        """At the rim a mean of (u, v) and of nothing would be a place on the face that is not there."""
+        coded = np.where(coded_ellipse(64) > 0, 200, 0).astype(np.uint8)
+        store = FaceStore(smooth_pictures(1, 64), np.ones((1, 6, 2), np.float32), coded[None], ("a.png",))
+        views = OccludedViews(store, ViewConfig(turn=15), [])
+        for seed in range(5):
+            assert set(np.unique(views.face(0, default_rng(seed)).correspondence[..., 1])) == {0, 200}
 
     def test_light__changes_brightness_not_place(self, faces: FaceStore) -> None:
         views = OccludedViews(faces, ViewConfig(shift=0, turn=0, scale=0, coarsest=1, light=0.25), [])
