@@ -151,6 +151,9 @@ def run(
         console.print(
             f"landmarks of {result.detected} pictures took {result.seconds['landmarks']:.0f} s and are kept in {folder}"
         )
+    if result.no_face:
+        first = next(iter(result.no_face.values()))
+        console.print(f"{len(result.no_face)} pictures without a usable face count as failures; the first: {first}")
     row = restorer.weights or WeightsRow("unnamed", "unknown", "", "0" * 64, 0)
     parts = Parts(dataset, finder, occluder, row, settings, place)
     with console.status("drawing figures"):

@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,10 +126,10 @@ def find_landmarks(
         progress: Told about the pictures the detector looks at, as stage `landmarks`.
 
     Returns:
-        The results, `ok` False where no face was found.
+        The results, `ok` False where no face was found or the file is damaged, with the reason.
 
     Raises:
-        ImageError: If a picture is missing or cannot be decoded.
+        ImageError: If a picture is missing.
     """
     digests = [_digest(path) for path in paths]
     unknown = {digest: path for digest, path in zip(digests, paths, strict=True) if cache.get(digest) is None}
@@ -146,7 +146,14 @@ def _detect(unknown: dict[bytes, Path], detector: LandmarkDetector, cache: Landm
     try:
         for start in range(0, len(items), _BATCH):
             batch = items[start : start + _BATCH]
-            for (digest, _), landmarks in zip(batch, detector.detect(_read(batch)), strict=True):
+            photos = {}
+            for digest, path in batch:
+                try:
+                    photos[digest] = read_image(path)
+                except ImageError as error:
+                    # Real data sets hold damaged files: they are counted as failures, like pictures without a face.
+                    cache.put(digest, Landmarks(None, None, None, 0.0, str(error)))
+            for digest, landmarks in zip(photos, detector.detect(list(photos.values())), strict=True):
                 cache.put(digest, landmarks)
             progress("landmarks", start + len(batch), len(items))
             if time.monotonic() - saved > SAVE_EVERY_S:
@@ -154,10 +161,6 @@ def _detect(unknown: dict[bytes, Path], detector: LandmarkDetector, cache: Landm
                 saved = time.monotonic()
     finally:
         cache.save()
-
-
-def _read(batch: Iterable[tuple[bytes, Path]]) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
-    return [read_image(path) for _, path in batch]
 
 
 def _known(cache: LandmarkCache, digest: bytes) -> Landmarks:

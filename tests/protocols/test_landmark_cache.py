@@ -138,12 +138,17 @@ def test_find_landmarks__kill_9_leaves_a_cache_that_goes_on(tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["landmarks-flat-1-1.npz"]
 
 
-def test_find_landmarks__truncated_picture_is_named(tmp_path: Path) -> None:
+def test_find_landmarks__truncated_picture_is_a_result_that_names_it(tmp_path: Path) -> None:
+    for name in ("a", "whole"):
+        write_image(tmp_path / f"{name}.jpg", flat((5, 5, 5)))
     path = tmp_path / "a.jpg"
-    write_image(path, flat((5, 5, 5)))
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ImageError, match=r"a\.jpg"):
-        find_landmarks([path], FlatDetector(), LandmarkCache(tmp_path / "cache", FlatDetector()))
-    assert not (tmp_path / "cache").exists()
+    paths = [path, tmp_path / "whole.jpg"]
+    found = find_landmarks(paths, FlatDetector(), LandmarkCache(tmp_path / "cache", FlatDetector())).landmarks
+    assert [item.ok for item in found] == [False, True]
+    assert "a.jpg" in found[0].reason
+
+
+def test_find_landmarks__missing_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"b\.jpg: cannot be read"):
         find_landmarks([tmp_path / "b.jpg"], FlatDetector(), LandmarkCache(tmp_path / "cache", FlatDetector()))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskfix.base import EmbedderError, FloatArray, ImageError, InputError, UInt8Array, write_image
+from maskfix.base import EmbedderError, FloatArray, InputError, UInt8Array, write_image
 from maskfix.occlude import draw_kind
 from protocols import LfwDataset, LfwResult, LfwSettings, ProbeSettings, Restorer, run_lfw
 from protocols.runner import choose_examples
@@ -221,8 +221,7 @@ def test_run__damaged_picture_with_known_landmarks(tmp_path: Path) -> None:
     play(tmp_path)
     path = dataset.paths[3]
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(ImageError, match=path.name):
-        play(tmp_path)
+    assert path.name in play(tmp_path).no_face[dataset.pairs.pictures[3]]
 
 
 class Liar(MiddleEmbedder):

@@ -38,7 +38,7 @@ def kill_after_two_rows(stage: str, config: str, store: Path, out: Path) -> Path
     """Start `maskfix train STAGE`, kill -9 it once its log has two rows, and return its checkpoint.
 
     Raises:
-        RuntimeError: If the command ends by itself or writes nothing within two minutes.
+        RuntimeError: If the command ends by itself or writes nothing within ten minutes.
     """
     out.mkdir(parents=True)
     settings = out.with_suffix(".toml")
@@ -48,7 +48,7 @@ def kill_after_two_rows(stage: str, config: str, store: Path, out: Path) -> Path
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     log = out / f"{stage}.jsonl"
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        limit = time.monotonic() + 120
+        limit = time.monotonic() + 600
         while not (log.exists() and log.read_bytes().count(b"\n") >= 2):
             if process.poll() is not None or time.monotonic() > limit:
                 process.kill()
