@@ -8,19 +8,12 @@ from typing import Annotated, Self
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 
 from benchmarks.report import Parts, check_out, folder_names, write_run
 from benchmarks.table import format_table
 from maskfix.base import InputError, MaskfixError, check_choice
+from maskfix.cli.shared import make_progress
 from maskfix.weights import WeightsRow
 from protocols import PROBE_SIDES, LfwDataset, LfwSettings, ProbeSettings, run_lfw
 
@@ -37,8 +30,7 @@ class Bars:
     """
 
     def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        self._bars = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+        self._bars = make_progress(console)
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:

@@ -32,8 +32,12 @@ def run(app: typer.Typer) -> None:
         raise SystemExit(130) from None
 
 
-def make_progress() -> Any:
-    """A rich progress display on stderr, with count, elapsed and remaining time."""
+def make_progress(console: Any = None) -> Any:
+    """A rich progress display with count, elapsed and remaining time.
+
+    Args:
+        console: Rich console to draw on; stderr when None.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -50,7 +54,7 @@ def make_progress() -> Any:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console or Console(stderr=True),
     )
 
 

@@ -88,17 +88,14 @@ class SiameseNetwork(nn.Module):
 
         Returns:
             Query and key representations `(N, projection)`; no gradient flows to the keys.
+
+        MoCo shuffles the keys' batch between devices, against a leak through batch norm; on one device the batch would
+        be the same in another order, so nothing is shuffled here.
         """
         query = self.query(query_view)
         with torch.no_grad():
-            # The pair would share a batch's statistics at the same place otherwise, a shortcut that MoCo warns of.
-            order = torch.randperm(len(key_view), generator=self._shuffler())
-            key = self.key(key_view[order])[torch.argsort(order)]
+            key = self.key(key_view)
         return query, key
-
-    def _shuffler(self) -> torch.Generator:
-        """A generator that depends on the cursor alone: a resumed run shuffles as the unbroken one."""
-        return torch.Generator().manual_seed(int(self.cursor))
 
     def update_key_branch(self) -> None:
         """Apply eq. 2 once; call it after each optimiser step."""
