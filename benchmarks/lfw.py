@@ -12,12 +12,10 @@ from rich.progress import TaskID
 
 from benchmarks.report import Parts, check_out, folder_names, write_run
 from benchmarks.table import format_table
-from maskfix.base import InputError, MaskfixError, check_choice
+from maskfix.base import InputError, MaskfixError, check_choice, resolve_device
 from maskfix.cli.shared import make_progress
 from maskfix.weights import WeightsRow
 from protocols import PROBE_SIDES, LfwDataset, LfwSettings, ProbeSettings, run_lfw
-
-DEVICES = ("auto", "cpu", "cuda")
 
 _STAGES = {"landmarks": "finding landmarks", "pictures": "masking, completing, embedding", "bootstrap": "bootstrap"}
 
@@ -47,30 +45,6 @@ class Bars:
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(_STAGES.get(stage, stage), total=total or None)
         self._bars.update(self._tasks[stage], completed=done)
-
-
-def resolve_device(device: str) -> str:
-    """Where torch's networks run.
-
-    Args:
-        device: `auto`, `cpu` or `cuda`.
-
-    Returns:
-        `cpu` or `cuda`.
-
-    Raises:
-        InputError: If the name is unknown, or there is no GPU where one is asked for.
-    """
-    check_choice("device", device, DEVICES)
-    if device == "cpu":
-        return device
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise InputError("device: torch sees no CUDA GPU; use --device cpu or auto")
-    return "cpu"
 
 
 def run(

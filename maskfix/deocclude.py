@@ -22,6 +22,7 @@ from maskfix.base import (
     check_crops,
     check_photo,
     check_shape,
+    resolve_device,
 )
 from maskfix.restore import CompletionNetwork, create_network, list_networks
 from maskfix.weights import WeightsRow, load_weights
@@ -63,7 +64,7 @@ class Deoccluder:
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size: expected at least 1, got {batch_size}")
-        self.device = _device(device)
+        self.device = torch.device(resolve_device(device))
         self.weights = weights
         self.batch_size = batch_size
         self.size = network.config.size
@@ -187,22 +188,3 @@ class Deoccluder:
 def _array(tensor: Tensor) -> Any:
     """A contiguous NumPy array of a tensor."""
     return np.ascontiguousarray(tensor.cpu().numpy())
-
-
-def _device(name: str) -> torch.device:
-    """The torch device of a name.
-
-    Raises:
-        InputError: If the name means nothing to torch or CUDA is asked for and absent.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device: {name!r} is unknown; known: auto, cpu, cuda, cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device: {name!r} is not supported; known: auto, cpu, cuda, cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device: {name} is asked for and there is none; use cpu or auto")
-    return device

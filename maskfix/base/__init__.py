@@ -1,6 +1,7 @@
 """Lowest floor: types, guards, errors, crop layouts, reading and writing pictures. Imports no other room."""
 
 from maskfix.base.checks import check_choice, check_crops, check_dtype, check_photo, check_range, check_shape
+from maskfix.base.devices import resolve_device
 from maskfix.base.errors import (
     CheckpointError,
     DatasetError,
@@ -43,5 +44,6 @@ __all__ = [
     "check_shape",
     "read_image",
     "replacing",
+    "resolve_device",
     "write_image",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskfix.base import DatasetError, DependencyError, InputError, check_choice
+from maskfix.base import DatasetError, DependencyError, InputError, resolve_device
 from maskfix.data import FaceStore, held_out, open_store
 from maskfix.occlude import Occluder, folder_templates
 from maskfix.restore import CONFIGS
@@ -33,22 +33,20 @@ def make_fabric(precision: str, device: str = "auto") -> Any:
 
     Args:
         precision: Fabric's name of it, for example `bf16-mixed`.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
         InputError: If the device or the precision is unknown, or CUDA is asked for and absent.
         DependencyError: If lightning-fabric is not installed.
     """
-    check_choice("device", device, ("auto", "cpu", "cuda"))
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda is asked for and there is none; use cpu or auto")
+    place = torch.device(resolve_device(device))
     try:
         from lightning_fabric import Fabric
     except ImportError as error:
         raise DependencyError("lightning-fabric is missing; install it with: pip install 'maskfix[train]'") from error
-    accelerator = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    devices = 1 if place.index is None else [place.index]
     try:
-        return Fabric(accelerator=accelerator, devices=1, precision=precision)
+        return Fabric(accelerator=place.type, devices=devices, precision=precision)
     except ValueError as error:
         raise InputError(f"precision: {precision!r} is unknown ({error})") from error
 
