@@ -37,6 +37,8 @@ class ChannelAttention(nn.Module):
         squeezed = max(channels // reduction, 4)
         self.down = nn.Conv2d(channels, squeezed, 1)
         self.up = nn.Conv2d(squeezed, channels, 1)
+        # With four units a module in sixteen would start with all of them shut, and a shut ReLU never learns.
+        nn.init.ones_(self.down.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> Tensor:
         """Rescale `(N, C, h, w)` features channel by channel."""
