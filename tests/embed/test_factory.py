@@ -22,7 +22,7 @@ class TestLoad:
         pytest.importorskip("dlib")
         assert load("dlib").layout.size == 150
 
-    @pytest.mark.parametrize("spec", ["facenet", "", "arcface", "arcface:", "dlib:", "ARCFACE:x.onnx"])
+    @pytest.mark.parametrize("spec", ["facenet", "", "arcface", "arcface:", "dlib:", "human:", "ARCFACE:x.onnx"])
     def test_unknown(self, spec: str) -> None:
         with pytest.raises(EmbedderError, match="is unknown; known: ") as raised:
             load(spec)

