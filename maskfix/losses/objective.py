@@ -69,13 +69,13 @@ def completion_objective(
         texture: Frozen network behind the texture terms; without one they are left out.
         texture_target: What is known of the network's answer on the clean pictures; what is missing is computed
             without gradient.
-        view: A random change of the completed pictures before the identity term (see `random_view`). With style in
-            use as well it costs a second pass of the network, since the style term sees unchanged pictures.
+        view: A random change of the completed pictures before the identity term (see `random_view`). With style
+            or perceptual loss in use it costs a second pass of the network: those see unchanged pictures.
 
     Returns:
-        Scalars: "reconstruction", "correspondence", "style", "identity" (each unweighted, mean over its scales) and
-        "occlusion" where they take part; "structure" and "texture", the two sums of eq. 15; "total", structure +
-        texture + weighted occlusion.
+        Scalars: "reconstruction", "correspondence", "style", "perceptual", "identity" (each unweighted, mean over its
+        scales) and "occlusion" where they take part; "structure" and "texture", the two sums of eq. 15; "total",
+        structure + texture + weighted occlusion.
 
     Raises:
         InputError: If a selected scale is missing, shapes do not fit, or no term is left.
@@ -90,7 +90,7 @@ def completion_objective(
     zero = next(iter(terms.values())).new_zeros(())
     parts = {
         "structure": _weighted_sum(terms, weights, ("reconstruction", "correspondence"), zero),
-        "texture": _weighted_sum(terms, weights, ("style", "identity"), zero),
+        "texture": _weighted_sum(terms, weights, ("style", "perceptual", "identity"), zero),
     }
     total = parts["structure"] + parts["texture"] + _weighted_sum(terms, weights, ("occlusion",), zero)
     return {**terms, **parts, "total": total}

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from maskfix.base import InputError
 from maskfix.losses.identity import identity_cosine_loss, identity_loss
+from maskfix.losses.perceptual import perceptual_loss
 from maskfix.losses.scales import area_average, enlarge, mean_of, select_scales, size_of
 from maskfix.losses.style import style_loss
 from maskfix.losses.weights import ObjectiveWeights
@@ -72,20 +73,27 @@ def texture_terms(
     view: Callable[[Tensor], Tensor] | None,
 ) -> dict[str, Tensor]:
     """Terms of eq. 14, unweighted means over the scales Q; only those with a weight."""
-    if weights.style == 0 and weights.identity == 0:
+    if weights.style == 0 and weights.identity == 0 and weights.perceptual == 0:
         return {}
     rows = slice(weights.texture_samples)
     chosen = [image[rows] for image in select_scales("images", images, weights.texture_scales)]
     known = _complete_target(target[rows], [size_of(image) for image in chosen], weights, texture, _first(known, rows))
     embeddings, maps = _run_texture([enlarge(image, size_of(target)) for image in chosen], weights, texture, view)
     terms = {}
-    if weights.style > 0:
-        pairs = zip(maps, _present("maps", known.maps, len(maps)), strict=True)
-        terms["style"] = mean_of([style_loss(ours, theirs) for ours, theirs in pairs])
+    if _needs_maps(weights):
+        pairs = list(zip(maps, _present("maps", known.maps, len(maps)), strict=True))
+        for name, compare_maps in (("style", style_loss), ("perceptual", perceptual_loss)):
+            if getattr(weights, name) > 0:
+                terms[name] = mean_of([compare_maps(ours, theirs) for ours, theirs in pairs])
     if weights.identity > 0 and known.embedding is not None:
         compare = identity_loss if weights.identity_form == "l2" else identity_cosine_loss
         terms["identity"] = mean_of([compare(embedding, known.embedding) for embedding in embeddings])
     return terms
+
+
+def _needs_maps(weights: ObjectiveWeights) -> bool:
+    """Whether a term compares feature maps."""
+    return weights.style > 0 or weights.perceptual > 0
 
 
 def _run_texture(
@@ -105,7 +113,7 @@ def _run_texture(
             continue
         if weights.identity > 0:
             embeddings.append(texture(view(image))[0])
-        if weights.style > 0:
+        if _needs_maps(weights):
             maps.append(texture(image)[1])
     return embeddings, maps
 
@@ -118,7 +126,7 @@ def _complete_target(
     known: TextureTarget,
 ) -> TextureTarget:
     """Fill in what the terms need and `known` lacks; the network runs only for that."""
-    lacks_maps = weights.style > 0 and known.maps is None
+    lacks_maps = _needs_maps(weights) and known.maps is None
     lacks_embedding = weights.identity > 0 and known.embedding is None
     if not lacks_maps and not lacks_embedding:
         return known

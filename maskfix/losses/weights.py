@@ -27,6 +27,7 @@ class ObjectiveWeights:
         occlusion_dice: Weight of the soft Dice term inside the occlusion loss.
         identity_form: "l2" (eq. 12) or "cosine".
         texture_samples: Only the first so many rows of a batch get texture terms; all when None.
+        perceptual: Weight of the perceptual loss, which section 3.4 names without a weight; on the style term's maps.
     """
 
     reconstruction: float = 6.0
@@ -40,6 +41,7 @@ class ObjectiveWeights:
     occlusion_dice: float = 0.0
     identity_form: IdentityForm = "l2"
     texture_samples: int | None = None
+    perceptual: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse weights and scales that mean nothing.
@@ -52,6 +54,7 @@ class ObjectiveWeights:
             "reconstruction",
             "correspondence",
             "style",
+            "perceptual",
             "identity",
             "occlusion",
             "occluded_weight",

@@ -114,6 +114,18 @@ def test_objective__total_is_equations_13_to_15() -> None:
     assert terms["total"].item() == pytest.approx((structure + texture + terms["occlusion"]).item(), abs=1e-8)
 
 
+def test_objective__perceptual_term_on_the_maps_of_the_style_term() -> None:
+    given, truth, network = outputs(), targets(), Texture()
+    alone = ObjectiveWeights(style=0, identity=0, perceptual=0.3, texture_scales=(1,))
+    terms = completion_objective(given, truth, alone, texture=network)
+    ours, theirs = ([m.numpy() for m in network(image)[1]] for image in (given.images[0], truth.image))
+    assert terms["perceptual"].item() == pytest.approx(reference.perceptual(ours, theirs), abs=1e-10)
+    assert terms["texture"].item() == pytest.approx(0.3 * terms["perceptual"].item(), abs=1e-12)
+    assert "style" not in terms
+    viewed = completion_objective(given, truth, alone, texture=network, view=lambda images: images * 0)
+    assert viewed["perceptual"].item() == terms["perceptual"].item()
+
+
 def test_objective__weights_multiply() -> None:
     weights = ObjectiveWeights(2.0, 3.0, 5.0, 7.0, 11.0, (2, 4), (3,))
     given, truth = outputs(), targets()

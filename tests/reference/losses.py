@@ -50,6 +50,18 @@ def gram(features: Array) -> Array:
     return result
 
 
+def perceptual(predicted: Sequence[Array], target: Sequence[Array]) -> float:
+    """Johnson's feature reconstruction in L1, each layer as a share of the target's magnitude."""
+    total = 0.0
+    for ours, theirs in zip(predicted, target, strict=True):
+        distance, size = 0.0, 0.0
+        for mine, true in zip(ours.flat, theirs.flat, strict=True):
+            distance += abs(mine - true)
+            size += abs(true)
+        total += distance / size
+    return total / len(predicted)
+
+
 def style(predicted: Sequence[Array], target: Sequence[Array]) -> float:
     """Equation 11, mean over the batch."""
     total = 0.0
