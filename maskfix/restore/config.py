@@ -23,6 +23,9 @@ class NetworkConfig:
         fusion_width: Channels inside the fusion module's transformation A (eq. 7).
         reduction: r of the channel attention (eq. 4).
         projection: Length of the Siamese representation (stage 1).
+        refined: Decoder levels (0 is full size) that a second convolution follows: the sizes at which features of a
+            face take shape, where one convolution a level draws blocks.
+        fusion: Whether dual attention fusion makes the pictures; without it, a plain head does (for ablations).
     """
 
     size: int
@@ -33,19 +36,23 @@ class NetworkConfig:
     fusion_width: int = 32
     reduction: int = 16
     projection: int = 128
+    refined: tuple[int, ...] = ()
+    fusion: bool = True
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together.
 
         Raises:
-            InputError: If kernels and widths differ in number, there are fewer levels than scales, or the size cannot
-                be halved often enough.
+            InputError: If kernels and widths differ in number, there are fewer levels than scales, the size cannot be
+                halved often enough, or a refined level is none or named twice.
         """
         levels = len(self.widths)
         if levels != len(self.kernels) or levels < SCALES:
             raise InputError(f"network: expected {SCALES} or more widths and as many kernels, got {levels}")
         if self.size % 2**levels:
             raise InputError(f"network: size {self.size} is no multiple of {2**levels}")
+        if len(set(self.refined)) < len(self.refined) or not set(self.refined) <= set(range(levels)):
+            raise InputError(f"refined: expected distinct levels from 0 to {levels - 1}, got {self.refined}")
 
 
 CONFIGS: dict[str, NetworkConfig] = {
@@ -56,6 +63,7 @@ CONFIGS: dict[str, NetworkConfig] = {
         refine=True,
         full_width=24,
         fusion_width=12,
+        refined=(2, 3, 4),
     ),
     "cadf_base_128": NetworkConfig(size=128, widths=(64, 128, 256, 512, 512, 512, 512), kernels=(7, 5, 5, 3, 3, 3, 3)),
     "cadf_base_256": NetworkConfig(

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from maskfix.restore.config import SCALES, NetworkConfig
 from maskfix.restore.correspondence import CorrespondenceHead
-from maskfix.restore.fusion import DualAttentionFusion
-from maskfix.restore.layers import ConvBlock
+from maskfix.restore.fusion import DualAttentionFusion, PlainHead
+from maskfix.restore.layers import ConvBlock, Refinement
 
 
 class Decoded(NamedTuple):
@@ -44,8 +44,10 @@ class MultiScaleDecoder(nn.Module):
         widths = list(zip(deeper, skips, outputs, strict=True))
         self.blocks = nn.ModuleList(ConvBlock(below + skip, out, slope=0.2) for below, skip, out in widths)
         self.fusions = nn.ModuleList(
-            DualAttentionFusion(out, config.fusion_width, config.reduction) for out in outputs[:SCALES]
+            DualAttentionFusion(out, config.fusion_width, config.reduction) if config.fusion else PlainHead(out)
+            for out in outputs[:SCALES]
         )
+        self.refinements = nn.ModuleDict({str(level): Refinement(outputs[level]) for level in config.refined})
         self.correspondences = nn.ModuleList(CorrespondenceHead(out) for out in outputs[:SCALES])
         self.occlusion = nn.Conv2d(config.full_width, 1, 3, padding=1)
 
@@ -64,8 +66,11 @@ class MultiScaleDecoder(nn.Module):
         fused, uvs = [], []
         x = features[-1]
         for level in reversed(range(len(self.blocks))):
-            x = functional.interpolate(x, scale_factor=2, mode="nearest")
+            # Bilinear: under a mask the skip connections know nothing, and the edges of repeated pixels stay as blocks.
+            x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = self.blocks[level](cat([x, skips[level].to(x.dtype)], 1))
+            if str(level) in self.refinements:
+                x = self.refinements[str(level)](x)
             if level < len(pyramid):
                 fused.append(self.fusions[level](x, pyramid[level]))
                 uvs.append(self.correspondences[level](x))

@@ -1,4 +1,4 @@
-"""The dual attention fusion module (DAF; paper section 3.2, equations 3 to 8)."""
+"""The dual attention fusion module (DAF; paper section 3.2, equations 3 to 8), and the plain head without it."""
 
 from __future__ import annotations
 
@@ -45,6 +45,24 @@ class ChannelAttention(nn.Module):
         statistics = features.mean((2, 3), keepdim=True)
         gates = torch.sigmoid(self.up(torch.relu(self.down(statistics))))
         return features * gates
+
+
+class PlainHead(nn.Module):
+    """The picture straight from the features: what is left of the fusion module without its two attentions and blend.
+
+    Args:
+        channels: Channels of the decoder's feature map at this scale.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.to_image = nn.Conv2d(channels, 3, 1)
+        nn.init.constant_(self.to_image.bias, 0.5)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor, _picture: Tensor) -> Fused:
+        """Restore one scale from `(N, C, h, w)` features; the input is not looked at, and alpha is 1 everywhere."""
+        restored = self.to_image(features)
+        return Fused(restored, torch.ones_like(restored), restored)
 
 
 class DualAttentionFusion(nn.Module):

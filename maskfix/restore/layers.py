@@ -1,4 +1,4 @@
-"""The one building block of encoder and decoder: convolution, batch norm, activation."""
+"""Building blocks of encoder and decoder: convolution, batch norm, activation, alone or beside a shortcut."""
 
 from __future__ import annotations
 
@@ -29,4 +29,22 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(N, inputs, H, W)` to `(N, outputs, H / stride, W / stride)`."""
         out: Tensor = self.act(self.norm(self.conv(x)))
+        return out
+
+
+class Refinement(nn.Module):
+    """A convolution whose result is added to its input; it starts as the identity.
+
+    Args:
+        width: Channels in and out.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.block = ConvBlock(width, width, slope=0.2)
+        nn.init.zeros_(self.block.norm.weight)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(N, width, H, W)` to the same shape."""
+        out: Tensor = x + self.block(x)
         return out

@@ -23,6 +23,12 @@ def test_config__size_that_cannot_be_halved() -> None:
         NetworkConfig(size=96, widths=(8,) * 6, kernels=(3,) * 6)
 
 
+@pytest.mark.parametrize("refined", [(6,), (-1,), (2, 2)])
+def test_config__refined_levels_that_are_none(refined: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="refined: expected distinct levels from 0 to 5"):
+        NetworkConfig(size=64, widths=(8,) * 6, kernels=(3,) * 6, refined=refined)
+
+
 def test_config__smallest_that_fits() -> None:
     assert NetworkConfig(size=64, widths=(8,) * 6, kernels=(3,) * 6).projection == 128
 

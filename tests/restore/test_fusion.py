@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from maskfix.restore import ChannelAttention, DualAttentionFusion
+from maskfix.restore.fusion import PlainHead
 from tests.reference import fusion as reference
 
 
@@ -80,3 +81,18 @@ def test_fusion__starts_from_the_input_as_it_is() -> None:
 def test_fusion__transform_is_three_3x3_convolutions() -> None:
     sides = [m.kernel_size for m in DualAttentionFusion(8).transform.modules() if isinstance(m, torch.nn.Conv2d)]
     assert sides == [(3, 3)] * 3
+
+
+def test_plain_head__is_a_1x1_convolution_of_the_features_alone() -> None:
+    head = PlainHead(5).double()
+    assert list(head.state_dict()) == ["to_image.weight", "to_image.bias"]
+    torch.testing.assert_close(head.to_image.bias, torch.full((3,), 0.5, dtype=torch.float64))
+    generator = torch.Generator().manual_seed(2)
+    features = torch.randn(2, 5, 4, 6, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        fused = head(features, torch.rand(2, 3, 4, 6, generator=generator, dtype=torch.float64))
+    expected = torch.einsum("nchw,oc->nohw", features, head.to_image.weight[:, :, 0, 0]) + 0.5
+    torch.testing.assert_close(fused.image, expected)
+    torch.testing.assert_close(fused.restored, expected)
+    assert fused.alpha.shape == expected.shape
+    assert (fused.alpha == 1).all()
