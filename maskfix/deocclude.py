@@ -18,7 +18,7 @@ from maskfix.base import (
     InputError,
     UInt8Array,
     WeightsError,
-    arcface_layout,
+    canonical_layout,
     check_crops,
     check_photo,
     check_shape,
@@ -68,7 +68,7 @@ class Deoccluder:
         self.weights = weights
         self.batch_size = batch_size
         self.size = network.config.size
-        self.layout = arcface_layout(self.size)
+        self.layout = canonical_layout(self.size)
         self._network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
@@ -108,12 +108,7 @@ class Deoccluder:
         Raises:
             InputError: If type, shape or size differ.
         """
-        check_crops("crops", crops, self.size)
-        chunks = [self._complete(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
-        if not chunks:
-            empty = np.zeros((0, self.size, self.size), np.float32)
-            return Completion(crops.copy(), empty, empty[:, 0, 0], empty, np.zeros((*empty.shape, 2), np.float32))
-        return Completion(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
+        return self._run(crops)[0]
 
     def restore(self, photo: UInt8Array, landmarks: NDArray[Any]) -> UInt8Array:
         """Complete one face inside its photograph; only occluded pixels change.
@@ -152,16 +147,28 @@ class Deoccluder:
             check_photo("photo", photo)
         aligned = [align(photo, five, self.layout) for photo, five in zip(photos, landmarks, strict=True)]
         crops = np.array([crop for crop, _ in aligned], np.uint8).reshape(-1, self.size, self.size, 3)
-        completion = self.complete(crops)
+        completion, own = self._run(crops)
         weights = self._blend(torch.from_numpy(completion.occlusion)[:, None])[:, 0].numpy()
+        # The network's own picture is pasted: the completed crop is blended already, and would be so twice.
         restored = [
             paste(photo, image, matrix, weight)
-            for photo, image, (_, matrix), weight in zip(photos, completion.images, aligned, weights, strict=True)
+            for photo, image, (_, matrix), weight in zip(photos, own, aligned, weights, strict=True)
         ]
         return restored, completion
 
+    def _run(self, crops: UInt8Array) -> tuple[Completion, UInt8Array]:
+        """Complete crops batch by batch; also returns the network's own pictures, visible pixels included."""
+        check_crops("crops", crops, self.size)
+        chunks = [self._complete(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
+        if not chunks:
+            empty = np.zeros((0, self.size, self.size), np.float32)
+            nothing = Completion(crops.copy(), empty, empty[:, 0, 0], empty, np.zeros((*empty.shape, 2), np.float32))
+            return nothing, crops.copy()
+        parts = zip(*(completion for completion, _ in chunks), strict=True)
+        return Completion(*(np.concatenate(part) for part in parts)), np.concatenate([own for _, own in chunks])
+
     @torch.inference_mode()
-    def _complete(self, crops: UInt8Array) -> Completion:
+    def _complete(self, crops: UInt8Array) -> tuple[Completion, UInt8Array]:
         """Complete one batch."""
         # Copied: torch warns of arrays that cannot be written to, and takes none whose strides run backwards.
         source = torch.from_numpy(np.array(crops, order="C")).to(self.device).permute(0, 3, 1, 2)
@@ -170,13 +177,14 @@ class Deoccluder:
         weight = self._blend(occlusion)
         restored = (decoded.images[0].float() * 255).clamp(0, 255)
         images = torch.lerp(source.float(), restored, weight).round().to(torch.uint8)
-        return Completion(
+        completion = Completion(
             images=_array(images.permute(0, 2, 3, 1)),
             occlusion=_array(occlusion[:, 0]),
             coverage=_array((occlusion[:, 0] > 0.5).float().mean((1, 2))),
             alpha=_array(decoded.alphas[0].float().mean(1)),
             uv=_array(decoded.uvs[0].float().permute(0, 2, 3, 1)),
         )
+        return completion, _array(restored.round().to(torch.uint8).permute(0, 2, 3, 1))
 
     @staticmethod
     def _blend(occlusion: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from maskfix.base.errors import (
     WeightsError,
 )
 from maskfix.base.images import MAX_PIXELS, read_image, replacing, write_image
-from maskfix.base.layouts import ARCFACE_112, CropLayout, arcface_layout
+from maskfix.base.layouts import ARCFACE_112, CropLayout, arcface_layout, canonical_layout
 from maskfix.base.types import BoolArray, Completion, DoubleArray, FloatArray, Landmarks, Occluded, UInt8Array
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "UInt8Array",
     "WeightsError",
     "arcface_layout",
+    "canonical_layout",
     "check_choice",
     "check_crops",
     "check_dtype",

@@ -51,9 +51,7 @@ class CropLayout:
 
 
 def arcface_layout(size: int) -> CropLayout:
-    """The ArcFace layout scaled to `size` pixels: the canonical crop of maskfix.
-
-    A crop of one size becomes a crop of another by a plain resize, so one completed crop serves every recogniser.
+    """The ArcFace layout scaled to `size` pixels, which most recognisers were trained on.
 
     Args:
         size: Side of the crop in pixels, at least 8.
@@ -64,3 +62,21 @@ def arcface_layout(size: int) -> CropLayout:
     """
     scale = size / 112
     return CropLayout(f"arcface_{size}", size, tuple((x * scale, y * scale) for x, y in ARCFACE_112))
+
+
+def canonical_layout(size: int) -> CropLayout:
+    """The canonical crop of maskfix: ArcFace's with a margin of a fourteenth at either side and a seventh below.
+
+    This is the layout that insightface gives crops of 128 and 256 pixels. ArcFace's own crop ends at the chin, where
+    most masks go on: completed there, a rim of mask stays for every recogniser that looks further down (dlib's chip,
+    for one). The ArcFace crop lies inside it: columns 1/16 to 15/16, rows 0 to 7/8.
+
+    Args:
+        size: Side of the crop in pixels, at least 8.
+
+    Example:
+        >>> canonical_layout(256).points[2]
+        (128.0504, 143.4732)
+    """
+    scale = size / 128
+    return CropLayout(f"canonical_{size}", size, tuple(((x + 8) * scale, y * scale) for x, y in ARCFACE_112))

@@ -102,6 +102,10 @@ def completion(
     faces: Annotated[Path, typer.Option(help="what maskfix prepare wrote")],
     out: Annotated[Path, typer.Option(help="folder for checkpoint and log")],
     identity: Annotated[Path | None, typer.Option(help="MobileFaceNet as ONNX, for the identity term")] = None,
+    more_identity: Annotated[
+        list[Path] | None, typer.Option(help="faceres.json or mobileface.json, for the identity term as well")
+    ] = None,
+    judge: Annotated[list[Path] | None, typer.Option(help="The same, for validation alone")] = None,
     encoder: Annotated[Path | None, typer.Option(help="stage 1's siamese.pt")] = None,
     start: Annotated[Path | None, typer.Option(help="another run's completion.pt to start from")] = None,
     config: ConfigFile = None,
@@ -116,7 +120,20 @@ def completion(
 
     settings = load_config(CompletionConfig, config, {"steps": steps})
     with _Steps("stage 2", settings.steps) as progress:
-        path = train_completion(settings, faces, out, templates, identity, encoder, start, device, workers, progress)
+        path = train_completion(
+            settings,
+            faces,
+            out,
+            templates=templates,
+            identity=identity,
+            encoder=encoder,
+            start=start,
+            device=device,
+            workers=workers,
+            progress=progress,
+            more_identity=more_identity or (),
+            judges=judge or (),
+        )
     typer.echo(f"checkpoint: {path}")
 
 
@@ -141,6 +158,19 @@ def release(
     from maskfix.train.release import release_checkpoint
 
     typer.echo(f"written: {release_checkpoint(checkpoint, name, data, licence, out)}")
+
+
+@weights_app.command()
+def mix(
+    first: Annotated[Path, typer.Argument(help="completion.pt of a run")],
+    second: Annotated[Path, typer.Argument(help="completion.pt of a run that began at the first, or where it began")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="checkpoint to write")],
+    share: Annotated[float, typer.Option(help="the second's share, from 0 to 1")] = 0.5,
+) -> None:
+    """Average two runs' weights into a checkpoint to start from, or to release."""
+    from maskfix.train.mix import mix_checkpoints
+
+    typer.echo(f"written: {mix_checkpoints(first, second, share, out)}")
 
 
 @weights_app.command()

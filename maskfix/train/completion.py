@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from maskfix.base import CheckpointError, InputError
 from maskfix.data import decode_correspondence
 from maskfix.losses import Outputs, Targets, completion_objective, random_view
 from maskfix.restore import CompletionNetwork, create_network
+from maskfix.train.adversary import Adversary
 from maskfix.train.checkpoint import (
     append_log,
     drop_leftovers,
@@ -40,6 +41,7 @@ class _Parts(NamedTuple):
     model: Any
     optimiser: torch.optim.Optimizer
     texture: Texture | None
+    adversary: Adversary | None
 
 
 def train_completion(
@@ -53,6 +55,8 @@ def train_completion(
     device: str = "auto",
     workers: int = 1,
     progress: Progress | None = None,
+    more_identity: Sequence[str | Path] = (),
+    judges: Sequence[str | Path] = (),
 ) -> Path:
     """Train the completion network; continues from its checkpoint.
 
@@ -67,6 +71,8 @@ def train_completion(
         device: `auto`, `cpu` or `cuda`.
         workers: Processes that make batches.
         progress: Called after each step.
+        more_identity: More networks for the identity term, see `train.texture.load_texture`.
+        judges: Networks for validation alone.
 
     Returns:
         Path of the checkpoint; its `average` entry (`network` where averaging is off) is what is released.
@@ -79,28 +85,32 @@ def train_completion(
     out = Path(out)
     fabric = make_fabric(config.precision, device)
     views, training, validation = open_views(faces, templates, config)
-    texture = _texture(config, identity)
+    texture = _texture(config, identity, more_identity, judges)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        network = create_network(config.network).to(memory_format=torch.channels_last)
+        network = create_network(config.network, config.fusion).to(memory_format=torch.channels_last)
     average = AveragedModel(network, multi_avg_fn=_averaging(config.average), use_buffers=True)
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-    record = as_plain(config) | {"style_network": texture.style_network if texture else "none"}
+    record = _record(config, texture)
     state = load_checkpoint(out / CHECKPOINT, record)
     if state is None:
         _start_from(encoder, start, network, average)
+    adversary = Adversary(config.learning_rate, config.seed, fabric.device) if config.adversarial else None
     first = _restore(state, network, average, optimiser, out)
+    if state is not None and adversary is not None:
+        adversary.load_state_dict(state["adversary"])
     model, optimiser = fabric.setup(network, optimiser)
     average.to(fabric.device)
     if texture is not None:
         texture.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parts = _Parts(config, fabric, model, optimiser, texture)
+    parts = _Parts(config, fabric, model, optimiser, texture, adversary)
     out.mkdir(parents=True, exist_ok=True)
     drop_leftovers(out / CHECKPOINT)
 
     def save(step: int) -> None:
         stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
-        save_checkpoint(out / CHECKPOINT, stored | {"average": average.state_dict()})
+        stored |= {"average": average.state_dict()}
+        save_checkpoint(out / CHECKPOINT, stored | ({"adversary": adversary.state_dict()} if adversary else {}))
 
     saver = Saver(save, config.checkpoint_seconds)
     dataset = BatchDataset(views, training, config.batch_size, config.seed)
@@ -119,6 +129,22 @@ def train_completion(
     return out / CHECKPOINT
 
 
+def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]:
+    """What a checkpoint says of its run; options that came later are left out where unused, so that old runs go on."""
+    record = as_plain(config) | {
+        "style_network": texture.style_network if texture else "none",
+        "identity_networks": texture.identity_networks if texture else "none",
+    }
+    for table, name, default in (
+        (record, "fusion", True),
+        (record, "adversarial", 0.0),
+        (record["objective"], "perceptual", 0.0),
+    ):
+        if table[name] == default:
+            del table[name]
+    return record
+
+
 def released(average: AveragedModel, network: CompletionNetwork, config: CompletionConfig) -> torch.nn.Module:
     """The network that is validated and released: the moving average where there is one."""
     return average.module if config.average else network
@@ -129,13 +155,20 @@ def _averaging(decay: float) -> Any:
     return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
 
-def _texture(config: CompletionConfig, identity: str | Path | None) -> Texture | None:
+def _texture(
+    config: CompletionConfig,
+    identity: str | Path | None,
+    others: Sequence[str | Path],
+    judges: Sequence[str | Path],
+) -> Texture | None:
     """Load the texture networks where the objective needs them."""
-    if not config.objective.identity and not config.objective.style:
+    if not any((config.objective.identity, config.objective.style, config.objective.perceptual)):
         return None
     if identity is None:
-        raise InputError("identity network: the objective weighs identity or style; pass --identity FILE.onnx")
-    return load_texture(identity)
+        raise InputError(
+            "identity network: the objective weighs identity, style or perceptual loss; pass --identity FILE.onnx"
+        )
+    return load_texture(identity, others, judges)
 
 
 def _start_from(
@@ -200,24 +233,33 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     picture, targets = as_pictures(batch.occluded, fabric.device), targets_of(batch, fabric.device)
     decoded = parts.model(picture)
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    texture, adversary = (parts.texture, parts.adversary) if step >= config.texture_start else (None, None)
 
-    def view(images: Tensor) -> Tensor:
-        # Composed with the visible pixels, as a user will see it: the term then acts under the mask alone.
+    def compose(images: Tensor) -> Tensor:
+        # With the visible pixels, as a user will see it: a term on it acts under the mask alone.
         rows = slice(len(images))
-        composed = torch.lerp(picture[rows], images, targets.occlusion[rows])
-        return random_view(composed, generator)
+        return torch.lerp(picture[rows], images, targets.occlusion[rows])
 
     with fabric.autocast():
         terms = completion_objective(
             Outputs([image.float() for image in decoded.images], decoded.uvs, decoded.occlusion),
             targets,
             config.objective,
-            texture=parts.texture if step >= config.texture_start else None,
-            view=view if config.perturb_identity else None,
+            texture=texture,
+            view=(lambda images: random_view(compose(images), generator)) if config.perturb_identity else None,
         )
+        if adversary is not None:
+            composed = compose(decoded.images[0].float()[: config.objective.texture_samples])
+            covered = targets.occlusion[: len(composed)]
+            terms["adversarial"] = adversary.term(composed, covered)
+            terms["total"] = terms["total"] + config.adversarial * terms["adversarial"]
     parts.optimiser.zero_grad(set_to_none=True)
     fabric.backward(terms["total"])
     if config.clip:
         fabric.clip_gradients(parts.model, parts.optimiser, max_norm=config.clip)
     parts.optimiser.step()
-    return {name: float(value.detach()) for name, value in terms.items()}
+    figures = {name: float(value.detach()) for name, value in terms.items()}
+    if adversary is not None:
+        real = targets.image[: len(composed)]
+        figures["discriminator"] = adversary.learn(real, composed, covered, fabric.autocast())
+    return figures

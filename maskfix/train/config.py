@@ -156,6 +156,9 @@ class CompletionConfig(CommonConfig):
         average: Decay of the moving average of the weights, which is what is released; 0 switches it off.
         validate_every: Steps between validations on the held-out faces; 0 switches them off.
         clip: Largest norm of the gradient; 0 switches clipping off.
+        adversarial: Weight of a patch discriminator's verdict on occluded places (hinge loss), from `texture_start`
+            on; 0 trains none.
+        fusion: Whether the network has dual attention fusion; off for ablations only.
     """
 
     batch_size: int = 16
@@ -165,17 +168,19 @@ class CompletionConfig(CommonConfig):
     average: float = 0.999
     validate_every: int = 500
     clip: float = 1.0
+    adversarial: float = 0.0
+    fusion: bool = True
 
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing.
 
         Raises:
-            InputError: As `CommonConfig`; or if the average's decay, `texture_start`, `validate_every` or `clip` is out
-                of range.
+            InputError: As `CommonConfig`; or if the average's decay, `texture_start`, `validate_every`, `clip` or
+                `adversarial` is out of range.
         """
         super().__post_init__()
         check_range("average", self.average, 0, 1 - 1e-9)
-        for name in ("texture_start", "validate_every", "clip"):
+        for name in ("texture_start", "validate_every", "clip", "adversarial"):
             check_range(name, getattr(self, name), 0, sys.maxsize)
 
 

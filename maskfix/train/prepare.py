@@ -21,7 +21,7 @@ from maskfix.base import (
     ImageError,
     Landmarks,
     UInt8Array,
-    arcface_layout,
+    canonical_layout,
     read_image,
     replacing,
 )
@@ -136,7 +136,7 @@ def prepare_face(photo: UInt8Array, found: Landmarks, size: int) -> tuple[UInt8A
     """
     if found.five is None or found.mask is None or found.mesh is None:
         raise DatasetError("landmarks: no mesh; correspondence targets need the mesh detector")
-    layout = arcface_layout(size)
+    layout = canonical_layout(size)
     matrix = estimate_similarity(found.five, layout.array)
     crop = warp(photo, matrix, size, border="reflect")
     points = transform_points(matrix, found.mask).astype(np.float32)

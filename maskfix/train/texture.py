@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from maskfix.embed.human import HumanNetwork
 from maskfix.embed.mobilefacenet import INPUT_SIZE, MobileFaceNet
 
 _VGG_FILE = "vgg16-397923af.pth"
@@ -26,15 +27,28 @@ def vgg_weights() -> Path | None:
 class Texture(nn.Module):
     """Identity embedding and style maps of pictures in the canonical crop; a `losses.TextureNetwork`.
 
+    With several identity networks the embedding is theirs side by side, scaled to unit length: the cosine of two such
+    vectors is the mean of the networks' cosines.
+
     Args:
         identity: A network with `forward_features(x) -> (embedding, maps)` on 112x112 pictures.
         vgg: VGG-16's features, or None to take the identity network's early maps for style.
+        others: More identity networks by name, each from pictures `(N, 3, H, W)` in [0, 1] to unit vectors.
+        judges: Networks that no term sees; validation reports what they make of the completed faces.
     """
 
-    def __init__(self, identity: MobileFaceNet, vgg: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        identity: MobileFaceNet,
+        vgg: nn.Module | None = None,
+        others: Mapping[str, nn.Module] | None = None,
+        judges: Mapping[str, nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.identity = identity
         self.vgg = vgg
+        self.others = nn.ModuleDict(others)
+        self.judges = nn.ModuleDict(judges)
         self.eval().requires_grad_(False)
 
     @property
@@ -42,13 +56,27 @@ class Texture(nn.Module):
         """Which network the style term uses, for the run's record."""
         return "torchvision VGG-16" if self.vgg is not None else "identity network's early feature maps"
 
+    @property
+    def identity_networks(self) -> str:
+        """Which networks the identity term uses, for the run's record."""
+        return ", ".join(["mobilefacenet", *self.others])
+
     def forward(self, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        """Embed `(N, 3, H, W)` pictures in [0, 1]; returns `(N, D)` and the style maps."""
-        small = functional.interpolate(images, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
-        embedding, maps = self.identity.forward_features(small)
+        """Embed `(N, 3, H, W)` pictures in [0, 1]; returns `(N, D)` of unit length and the style maps."""
+        faces = arcface_part(images)
+        embedding, maps = self.identity.forward_features(_small(faces))
+        if self.others:
+            parts = [embedding, *(network(faces) for network in self.others.values())]
+            embedding = torch.cat([part.float() for part in parts], 1) / len(parts) ** 0.5
         if self.vgg is None:
             return embedding, maps
         return embedding, self._vgg_maps(images)
+
+    def opinions(self, images: Tensor) -> dict[str, Tensor]:
+        """What each network by itself makes of pictures: unit vectors by name, the judges' last."""
+        faces = arcface_part(images)
+        found = {"mobilefacenet": self.identity(_small(faces))}
+        return found | {name: network(faces) for name, network in [*self.others.items(), *self.judges.items()]}
 
     def _vgg_maps(self, images: Tensor) -> list[Tensor]:
         mean, deviation = images.new_tensor([0.485, 0.456, 0.406]), images.new_tensor([0.229, 0.224, 0.225])
@@ -61,14 +89,16 @@ class Texture(nn.Module):
         return maps
 
 
-def load_texture(identity: str | Path) -> Texture:
-    """Load the identity network from ONNX, and VGG-16 where its weights are on this machine.
+def load_texture(identity: str | Path, others: Sequence[str | Path] = (), judges: Sequence[str | Path] = ()) -> Texture:
+    """Load the identity networks, and VGG-16 where its weights are on this machine.
 
     Args:
         identity: MobileFaceNet as ONNX.
+        others: `faceres.json` or `mobileface.json` (see `embed.human`), for the identity term as well.
+        judges: The same, for validation alone.
 
     Raises:
-        EmbedderError: If the file is no MobileFaceNet.
+        EmbedderError: If a file is not the network that it should be.
         DependencyError: If onnx is not installed.
     """
     path = vgg_weights()
@@ -79,4 +109,22 @@ def load_texture(identity: str | Path) -> Texture:
         whole = vgg16()
         whole.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         vgg = whole.features
-    return Texture(MobileFaceNet.from_onnx(identity), vgg)
+    return Texture(MobileFaceNet.from_onnx(identity), vgg, _by_name(others), _by_name(judges))
+
+
+def _by_name(paths: Sequence[str | Path]) -> dict[str, nn.Module]:
+    """Load networks; a side of 160 pixels holds all that a crop of 128 shows, for half the cost of FaceRes's 224."""
+    return {Path(path).stem: HumanNetwork(path, 160 if Path(path).stem == "faceres" else None) for path in paths}
+
+
+def arcface_part(images: Tensor) -> Tensor:
+    """The ArcFace crop inside canonical crops, `(N, 3, S, S)` to `(N, 3, 7/8 S, 7/8 S)`; see `canonical_layout`."""
+    margin, side = images.shape[3] // 16, images.shape[3] * 7 // 8
+    return images[:, :, :side, margin : margin + side]
+
+
+def _small(images: Tensor) -> Tensor:
+    """Pictures at the side that MobileFaceNet wants; at 128 the ArcFace part has it already."""
+    if images.shape[2:] == (INPUT_SIZE, INPUT_SIZE):
+        return images
+    return functional.interpolate(images, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)

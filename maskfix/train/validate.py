@@ -38,7 +38,8 @@ def validate(
 
     Returns:
         `val_psnr_masked` (dB inside the mask, mean over faces), `val_coverage_error` (mean absolute error of the
-        occluded share), and `val_identity_masked`, `val_identity` (mean cosine to the clean face before and after).
+        occluded share), and for each identity network and judge `val_identity_masked_NAME`, `val_identity_NAME` (mean
+        cosine to the clean face before and after).
         A figure over masked faces is left out where no face drew a mask.
     """
     network.eval()
@@ -65,7 +66,9 @@ def _figures(network: torch.nn.Module, batch: Any, fabric: Any, texture: Texture
         "val_coverage_error": float(((occlusion > 0.5).float() - (alpha > 0.5).float()).mean((1, 2, 3)).abs().mean()),
     }
     if texture is not None:
-        truth, before, after = (texture(x.clamp(0, 1))[0].float()[worn] for x in (clean, masked, image))
-        figures["val_identity_masked"] = float(functional.cosine_similarity(before, truth).mean())
-        figures["val_identity"] = float(functional.cosine_similarity(after, truth).mean())
+        truth, before, after = (texture.opinions(x.clamp(0, 1)) for x in (clean, masked, image))
+        for name in truth:
+            for label, given in ((f"val_identity_masked_{name}", before), (f"val_identity_{name}", after)):
+                similar = functional.cosine_similarity(given[name].float(), truth[name].float())
+                figures[label] = float(similar[worn].mean())
     return figures

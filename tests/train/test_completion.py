@@ -193,7 +193,7 @@ def test_train__killed_and_resumed(store_128: Path, tmp_path: Path) -> None:
 class MeanColour(nn.Module):
     """Stands for the texture networks: the mean colour is the embedding, the picture itself the style map."""
 
-    style_network = "stand-in"
+    style_network = identity_networks = "stand-in"
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         return images.mean((2, 3)), [images]
@@ -209,7 +209,7 @@ def test_train__texture_waits_for_its_step_and_is_perturbed_by_step(
         seeds.append(generator.initial_seed())
         return random_view(images, generator)
 
-    monkeypatch.setattr(completion, "load_texture", lambda path: MeanColour())
+    monkeypatch.setattr(completion, "load_texture", lambda path, *_: MeanColour())
     monkeypatch.setattr(completion, "random_view", recorded)
     objective = ObjectiveWeights(style=0, identity=1, texture_scales=(1,))
     config = replace(settings(), steps=3, texture_start=1, validate_every=0, perturb_identity=True, objective=objective)

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from maskfix.base import arcface_layout, canonical_layout
 from maskfix.embed.mobilefacenet import MobileFaceNet
 from maskfix.losses import ObjectiveWeights
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import LOG, train_completion
 from maskfix.train.config import CompletionConfig
-from maskfix.train.texture import Texture, load_texture, vgg_weights
+from maskfix.train.texture import Texture, arcface_part, load_texture, vgg_weights
 from tests.train.runs import logged
 
 RECOGNISER = Path(__file__).resolve().parents[3] / "shared" / "models" / "mobilefacenet-arcface" / "mobilefacenet.onnx"
@@ -33,14 +34,48 @@ def test_vgg_weights__only_where_torchvision_keeps_them(tmp_path: Path, monkeypa
 
 
 def test_texture__identity_network_alone() -> None:
+    """It sees the ArcFace crop inside the canonical one."""
     network = MobileFaceNet()
     texture = Texture(network)
     assert texture.style_network == "identity network's early feature maps"
+    assert texture.identity_networks == "mobilefacenet"
     embedding, maps = texture(pictures())
-    small = functional.interpolate(pictures(), size=(112, 112), mode="bilinear", align_corners=False)
+    part = pictures()[:, :, :56, 4:60]
+    small = functional.interpolate(part, size=(112, 112), mode="bilinear", align_corners=False)
     expected, expected_maps = network.eval().forward_features(small)
     torch.testing.assert_close(embedding, expected)
     assert len(maps) == len(expected_maps) > 0
+
+
+def test_arcface_part__is_where_the_layouts_say() -> None:
+    places = torch.stack(torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="xy"))[None]
+    part = arcface_part(places)[0]
+    assert part.shape == (2, 112, 112)
+    for (x, y), (u, v) in zip(arcface_layout(112).points, canonical_layout(128).points, strict=True):
+        moved = part[:, int(y), int(x)].numpy() - (int(x), int(y))
+        assert moved == pytest.approx((u - x, v - y))
+
+
+class Corner(nn.Module):
+    """An identity network that embeds a part of the picture."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.first = first
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(images[:, :, self.first : self.first + 4, 0].flatten(1), dim=1)
+
+
+def test_texture__cosine_of_several_networks_is_the_mean_of_theirs() -> None:
+    first, second = pictures(), pictures().flip(0)
+    texture = Texture(MobileFaceNet(), others={"a": Corner(0), "b": Corner(30)}, judges={"c": Corner(9)})
+    assert texture.identity_networks == "mobilefacenet, a, b"
+    one, two = texture.opinions(first), texture.opinions(second)
+    assert list(one) == ["mobilefacenet", "a", "b", "c"]
+    mean = sum((one[name] * two[name]).sum(1) for name in ("mobilefacenet", "a", "b")) / 3
+    torch.testing.assert_close((texture(first)[0] * texture(second)[0]).sum(1), mean)
+    torch.testing.assert_close(one["c"], Corner(9)(first[:, :, :56, 4:60]))
 
 
 def test_texture__frozen_but_transparent() -> None:
@@ -92,6 +127,6 @@ def test_train__with_the_identity_network(store: Path, tmp_path: Path, monkeypat
     assert rows[1]["texture"] == pytest.approx(2 * rows[1]["identity"] + 0.02 * rows[1]["style"], rel=1e-4)
     assert 0 < rows[1]["identity"] < 2
     assert rows[1]["style"] > 0
-    assert -1 <= rows[1]["val_identity"] <= 1
-    assert -1 <= rows[1]["val_identity_masked"] <= 1
+    assert -1 <= rows[1]["val_identity_mobilefacenet"] <= 1
+    assert -1 <= rows[1]["val_identity_masked_mobilefacenet"] <= 1
     assert read_checkpoint(path)["config"]["style_network"] == "identity network's early feature maps"

@@ -45,8 +45,8 @@ class Grey(nn.Module):
 class MeanColour(nn.Module):
     """Stands for the identity network: the mean colour is the embedding."""
 
-    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return images.mean((2, 3)), []
+    def opinions(self, images: Tensor) -> dict[str, Tensor]:
+        return {"colour": images.mean((2, 3))}
 
 
 def figures(store: Path, config: CompletionConfig, texture: Any = None) -> dict[str, float]:
@@ -96,8 +96,8 @@ def test_validate__identity_before_and_after(store: Path) -> None:
         truth, seen, completed = ((x.mean((0, 1))) for x in (clean / 255, masked / 255, shown))
         before.append(truth @ seen / np.linalg.norm(truth) / np.linalg.norm(seen))
         after.append(truth @ completed / np.linalg.norm(truth) / np.linalg.norm(completed))
-    assert found["val_identity_masked"] == pytest.approx(np.mean(before), abs=1e-4)
-    assert found["val_identity"] == pytest.approx(np.mean(after), abs=1e-4)
+    assert found["val_identity_masked_colour"] == pytest.approx(np.mean(before), abs=1e-4)
+    assert found["val_identity_colour"] == pytest.approx(np.mean(after), abs=1e-4)
 
 
 def test_validate__no_face_drew_a_mask(store: Path) -> None:

@@ -1,0 +1,47 @@
+"""The average of two runs' weights: one trained for pictures, one for identity, give both a better network than either.
+
+Wortsman et al., "Robust fine-tuning of zero-shot models" (CVPR 2022): weights of runs that share their start can be
+averaged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from maskfix.base import CheckpointError, check_range
+from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
+
+
+def mix_checkpoints(first: str | Path, second: str | Path, share: float, out: str | Path) -> Path:
+    """Average the moving averages of two stage 2 checkpoints.
+
+    Args:
+        first: `completion.pt` of a run.
+        second: `completion.pt` of a run that started from the first, or from where the first started.
+        share: The second's share, in [0, 1].
+        out: File to write: a checkpoint to start another run from, or to release; it takes its configuration and step
+            from the second, and no optimiser: no run continues in it.
+
+    Raises:
+        CheckpointError: If a checkpoint is damaged, is none of stage 2, or the networks differ.
+        InputError: If the share is out of range.
+    """
+    check_range("share", share, 0, 1)
+    one, two = read_checkpoint(first), read_checkpoint(second)
+    for path, state in ((first, one), (second, two)):
+        if not {"average", "config", "step"} <= state.keys():
+            raise CheckpointError(f"{path}: no checkpoint of stage 2")
+    ours, theirs = one["average"], two["average"]
+    if {key: value.shape for key, value in ours.items()} != {key: value.shape for key, value in theirs.items()}:
+        raise CheckpointError(f"{second}: its network is not that of {first}")
+    # Counters are no weights: the second's stand.
+    mixed = {
+        key: torch.lerp(ours[key], value, share) if value.is_floating_point() else value
+        for key, value in theirs.items()
+    }
+    network = {key.removeprefix("module."): value for key, value in mixed.items() if key.startswith("module.")}
+    state = {"config": two["config"], "step": two["step"], "average": mixed, "network": network}
+    save_checkpoint(out, state | {"mixed": {"of": [str(first), str(second)], "share": share}})
+    return Path(out)

@@ -1,0 +1,104 @@
+"""The discriminator of stage 2."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from maskfix.losses import ObjectiveWeights
+from maskfix.train.adversary import Adversary, PatchDiscriminator
+from maskfix.train.checkpoint import read_checkpoint
+from maskfix.train.completion import LOG, train_completion
+from maskfix.train.config import CompletionConfig
+from tests.train.runs import logged
+
+
+def pictures(seed: int) -> Tensor:
+    return torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+LOWER = torch.zeros(4, 1, 32, 32)
+LOWER[:, :, 16:] = 1
+
+
+def adversary(rate: float = 1e-2) -> Adversary:
+    return Adversary(rate, 0, torch.device("cpu"))
+
+
+def test_discriminator__sees_patches_of_38_pixels() -> None:
+    picture = torch.rand(1, 3, 128, 128).requires_grad_()
+    PatchDiscriminator().eval()(picture)[0, 0, 8, 8].backward()
+    assert picture.grad is not None
+    rows = picture.grad.abs().sum((0, 1, 3)).nonzero().flatten()
+    assert rows[-1] - rows[0] + 1 == 38
+
+
+def test_learns_to_tell_noise_from_smooth() -> None:
+    opponent = adversary()
+    smooth = torch.linspace(0, 1, 32).expand(4, 3, 32, 32)
+    losses = [opponent.learn(smooth, pictures(step), LOWER, contextlib.nullcontext()) for step in range(30)]
+    assert losses[0] == pytest.approx(2, abs=0.5)
+    assert losses[-1] < 0.5
+    assert opponent.term(pictures(99), LOWER) > opponent.term(smooth, LOWER)
+
+
+def test_term_teaches_the_picture_alone() -> None:
+    opponent = adversary()
+    picture = pictures(0).requires_grad_()
+    opponent.term(picture, LOWER).backward()
+    assert picture.grad is not None
+    assert picture.grad.any()
+    assert all(p.grad is None for p in opponent.network.parameters())
+    assert all(p.requires_grad for p in opponent.network.parameters())
+
+
+def test_seed_and_state() -> None:
+    one, two = adversary(), adversary()
+    smooth = pictures(5) * 0.1
+    for _ in range(3):
+        one.learn(smooth, pictures(1), LOWER, contextlib.nullcontext())
+    two.load_state_dict(copy.deepcopy(one.state_dict()))
+    again = [a.learn(smooth, pictures(2), LOWER, contextlib.nullcontext()) for a in (one, two)]
+    assert again[0] == again[1]
+    torch.testing.assert_close(one.term(smooth, LOWER), two.term(smooth, LOWER))
+
+
+def config(steps: int) -> CompletionConfig:
+    return CompletionConfig(
+        network="tiny",
+        steps=steps,
+        batch_size=3,
+        texture_start=1,
+        adversarial=0.5,
+        validate_every=0,
+        objective=ObjectiveWeights(style=0, identity=0, texture_samples=2),
+    )
+
+
+def test_train__with_a_discriminator_and_after_a_kill(store: Path, tmp_path: Path) -> None:
+    whole = train_completion(config(4), store, tmp_path / "whole", device="cpu", workers=0)
+    rows = logged(whole.with_name(LOG))
+    assert ["discriminator" in row for row in rows] == [False, True, True, True]
+    last = rows[-1]
+    assert last["total"] == pytest.approx(last["structure"] + last["occlusion"] + 0.5 * last["adversarial"], rel=1e-4)
+
+    often = dataclasses.replace(config(4), checkpoint_seconds=0.0)
+
+    def kill(step: int, _: dict[str, float]) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_completion(often, store, tmp_path / "cut", device="cpu", workers=0, progress=kill)
+    resumed = train_completion(often, store, tmp_path / "cut", device="cpu", workers=0)
+    one, two = read_checkpoint(whole), read_checkpoint(resumed)
+    for key, value in one["adversary"]["network"].items():
+        torch.testing.assert_close(two["adversary"]["network"][key], value)
+    for key, value in one["network"].items():
+        torch.testing.assert_close(two["network"][key], value)

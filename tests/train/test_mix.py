@@ -1,0 +1,54 @@
+"""Averages of two runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskfix.base import CheckpointError, InputError
+from maskfix.restore import create_network
+from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
+from maskfix.train.completion import averaged_weights
+from maskfix.train.mix import mix_checkpoints
+
+
+def write(path: Path, seed: int, network: str = "tiny") -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        weights = create_network(network).state_dict()
+    average = {f"module.{key}": value for key, value in weights.items()} | {"n_averaged": torch.tensor(seed)}
+    config = {"network": network, "average": 0.9, "seed": seed}
+    save_checkpoint(path, {"config": config, "step": seed, "network": {}, "average": average, "optimiser": {}})
+    return path
+
+
+def test_mix__number_by_number(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "1.pt", 1), write(tmp_path / "2.pt", 2)
+    mixed = read_checkpoint(mix_checkpoints(first, second, 0.25, tmp_path / "mix.pt"))
+    one, two = (averaged_weights(read_checkpoint(path)["average"]) for path in (first, second))
+    found = averaged_weights(mixed["average"])
+    assert found.keys() == one.keys()
+    for key, value in found.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, 0.75 * one[key] + 0.25 * two[key])
+        else:
+            assert value.dtype == one[key].dtype
+    assert mixed["average"]["n_averaged"] == 2
+    assert mixed["step"] == 2
+    assert mixed["mixed"]["share"] == 0.25
+    create_network("tiny").load_state_dict(mixed["network"])
+
+
+def test_mix__bad_input(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "1.pt", 1), write(tmp_path / "2.pt", 2)
+    with pytest.raises(InputError, match="share"):
+        mix_checkpoints(first, second, 1.5, tmp_path / "mix.pt")
+    save_checkpoint(second, {"encoder": {}})
+    with pytest.raises(CheckpointError, match=r"2\.pt: no checkpoint of stage 2"):
+        mix_checkpoints(first, second, 0.5, tmp_path / "mix.pt")
+    write(second, 2, "cadf_small_128")
+    with pytest.raises(CheckpointError, match=r"2\.pt: its network is not that of"):
+        mix_checkpoints(first, second, 0.5, tmp_path / "mix.pt")
+    assert not (tmp_path / "mix.pt").exists()
