@@ -14,6 +14,7 @@ from benchmarks.report import Parts, check_out, folder_names, write_run
 from benchmarks.table import format_table
 from maskfix.base import InputError, MaskfixError, check_choice, resolve_device
 from maskfix.cli.shared import make_progress
+from maskfix.occlude import PAPER_KINDS
 from maskfix.weights import WeightsRow
 from protocols import PROBE_SIDES, LfwDataset, LfwSettings, ProbeSettings, run_lfw
 
@@ -164,6 +165,13 @@ def main(
     clean_completed: Annotated[
         bool, typer.Option(help="Also send the clean probes through the completion, to show what that costs.")
     ] = True,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Mask kinds to draw from; repeat it. The paper's nine when left out.")
+    ] = None,
+    fuse: Annotated[
+        float | None,
+        typer.Option(help="Add a row: embeddings of the completed (this share) and masked face, mixed. From 0 to 1."),
+    ] = None,
     detector: Annotated[str, typer.Option(help="auto, mesh or mtcnn.")] = "auto",
     replicates: Annotated[int, typer.Option(help="Draws of the subject bootstrap; 0 for no intervals.")] = 1000,
     cache: Annotated[
@@ -176,7 +184,10 @@ def main(
     method is aligned by the landmarks of the clean picture, so that only pixels differ.
     """
     try:
-        probes = ProbeSettings(seed=seed, batch_size=batch_size, clean_completed=clean_completed)
+        kinds = tuple(kind) if kind else PAPER_KINDS
+        probes = ProbeSettings(
+            seed=seed, batch_size=batch_size, clean_completed=clean_completed, kinds=kinds, fuse=fuse
+        )
         run(
             data,
             embedder,

@@ -131,8 +131,8 @@ def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder
         "settings": asdict(parts.settings),
         "seed": parts.settings.probes.seed,
         "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
-        "commit": _commit(),
-        "versions": _versions(),
+        "commit": commit_of_checkout(),
+        "versions": package_versions(),
         "platform": {"system": platform.platform(), "cpus": os.cpu_count() or 0, "device": parts.device},
         "counts": dict(pictures.counts),
         "seconds": {stage: round(seconds, 3) for stage, seconds in result.seconds.items()},
@@ -288,7 +288,7 @@ def _completion(result: LfwResult) -> dict[str, float | None]:
     return {**summarise(result.pictures.figures), "restore_ms_per_face": 1000 * seconds / faces if faces else None}
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of what the numbers depend on; packages that are not installed are left out."""
     versions = {"maskfix": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
@@ -297,7 +297,7 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _commit() -> str | None:
+def commit_of_checkout() -> str | None:
     """The checkout's commit, with `+` where files differ from it; None outside a checkout."""
     folder = Path(__file__).resolve().parent
     try:

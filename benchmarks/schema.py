@@ -64,6 +64,7 @@ _METHOD = _object(
 )
 _DIFFERENCE_ROW = _object({"value": _SIGNED, "ci95": _SIGNED_CI})
 _DIFFERENCE = _object({"auc": _DIFFERENCE_ROW, "0.01": _DIFFERENCE_ROW, "0.001": _DIFFERENCE_ROW})
+_RECOVERED = _object({"auc": _NUMBER_OR_NULL, "0.01": _NUMBER_OR_NULL, "0.001": _NUMBER_OR_NULL})
 
 REPORT_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -90,7 +91,8 @@ REPORT_SCHEMA: dict[str, Any] = {
                 {"clean": _METHOD, "masked": _METHOD, "completed": _METHOD},
                 extra=_METHOD,
             ),
-            "recovered": _object({"auc": _NUMBER_OR_NULL, "0.01": _NUMBER_OR_NULL, "0.001": _NUMBER_OR_NULL}),
+            "recovered": _RECOVERED,
+            "recovered_fused": _RECOVERED,
             "difference": _object({"completed_minus_masked": _DIFFERENCE}, extra=_DIFFERENCE),
             "harmlessness": _DIFFERENCE,
             "bootstrap": {
@@ -120,7 +122,7 @@ REPORT_SCHEMA: dict[str, Any] = {
             "peak_rss_bytes": _COUNT,
             "created": {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T"},
         },
-        optional=("harmlessness",),
+        optional=("harmlessness", "recovered_fused"),
     ),
 }
 """Rates are fractions in [0, 1]; None stands for what cannot be computed, never a made-up number."""

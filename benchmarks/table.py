@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_NAMES = {"clean": "Clean", "masked": "Masked", "completed": "Completed", "clean_completed": "Clean, completed"}
+_NAMES = {
+    "clean": "Clean",
+    "masked": "Masked",
+    "completed": "Completed",
+    "fused": "Masked and completed, fused",
+    "clean_completed": "Clean, completed",
+}
 
 
 def format_table(report: Mapping[str, Any]) -> str:
@@ -27,10 +33,14 @@ def format_table(report: Mapping[str, Any]) -> str:
         "|---|---|---|---|",
         _difference_row("completed minus masked", report["difference"]["completed_minus_masked"]),
     ]
+    if "fused_minus_masked" in report["difference"]:
+        lines.append(_difference_row("fused minus masked", report["difference"]["fused_minus_masked"]))
     if "harmlessness" in report:
         lines.append(_difference_row("clean completed minus clean", report["harmlessness"]))
-    recovered = (_percent(report["recovered"][key]) for key in ("auc", "0.01", "0.001"))
-    lines.append(f"| recovered share of the loss, % | {' | '.join(recovered)} |")
+    for key, name in (("recovered", ""), ("recovered_fused", ", fused")):
+        if key in report:
+            shares = (_percent(report[key][figure]) for figure in ("auc", "0.01", "0.001"))
+            lines.append(f"| recovered share of the loss, %{name} | {' | '.join(shares)} |")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from maskfix.base import BoolArray, DoubleArray, FloatArray, Landmarks, UInt8Array, check_range
 from maskfix.occlude import PAPER_KINDS, OcclusionRecord, parse_kind
 
-METHODS = ("clean", "masked", "completed", "clean_completed")
+METHODS = ("clean", "masked", "completed", "fused", "clean_completed")
 """What a probe can have gone through; gallery pictures are always clean."""
 
 PROBE_ROLE = "probe"
@@ -24,9 +24,11 @@ FIGURES = (
     "coverage",
     "true_coverage",
     "clean_coverage",
+    "clean_psnr",
     "psnr",
     "psnr_inside",
     "ssim",
+    "sharpness",
     "masked_psnr",
     "masked_psnr_inside",
     "masked_ssim",
@@ -44,6 +46,8 @@ class ProbeSettings:
         clean_completed: Whether clean probes go through the completion as well.
         kinds: Mask kinds to draw from.
         workers: Threads that read and mask photographs while the networks run.
+        fuse: Share of the completed face in the fused embedding, in [0, 1]; the rest is the masked face's. None leaves
+            the fused method out. Choose it on other data than is tested on.
     """
 
     seed: int = 0
@@ -51,6 +55,7 @@ class ProbeSettings:
     clean_completed: bool = True
     kinds: tuple[str, ...] = PAPER_KINDS
     workers: int = 2
+    fuse: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse sizes out of range and unknown kinds.
@@ -60,13 +65,16 @@ class ProbeSettings:
         """
         check_range("batch size", self.batch_size, 1, 4096)
         check_range("workers", self.workers, 1, 256)
+        if self.fuse is not None:
+            check_range("fuse", self.fuse, 0, 1)
         for kind in self.kinds:
             parse_kind(kind)
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods that a run with these settings measures."""
-        return METHODS if self.clean_completed else METHODS[:3]
+        absent = {"fused": self.fuse is None, "clean_completed": not self.clean_completed}
+        return tuple(method for method in METHODS if not absent.get(method))
 
 
 class Pictures(NamedTuple):
@@ -120,7 +128,9 @@ class EmbeddedPictures:
         figures: Figures of each probe, `(M,)` float64, nan where there is none. Of the masked crop: `true_coverage`
             (share under the mask), `coverage` (share that the network took for occluded). Of the completed crop against
             the clean one: `psnr`, `psnr_inside` (under the mask only), `ssim`; of the masked crop against the clean
-            one: the same with `masked_`. Of the clean crop: `clean_coverage`, what the network took for occluded.
+            one: the same with `masked_`; `sharpness`, the variance of the Laplacian under the mask over that of the
+            clean crop. Of the clean crop: `clean_coverage`, what the network took for occluded, and `clean_psnr`, after
+            completion against before (inf where nothing changed).
         records: What was put on each probe, in the order of the pictures.
         examples: The probes asked for, in the order asked.
         counts: Crops that each method embedded (once for all recognisers), and `faces completed`.
@@ -184,6 +194,9 @@ class Clock:
 def summarise(figures: Mapping[str, DoubleArray]) -> dict[str, float | None]:
     """Mean of each figure over the probes that have one; infinite values (a crop equal to the clean one) are left out.
 
+    Two figures are pooled otherwise: `sharpness` is a ratio, of which the median is taken; `clean_psnr` is that of the
+    mean squared error over all probes, untouched ones included, since most are untouched.
+
     Args:
         figures: `(M,)` each, nan where a picture has none.
 
@@ -193,6 +206,19 @@ def summarise(figures: Mapping[str, DoubleArray]) -> dict[str, float | None]:
     Example:
         >>> summarise({"psnr": np.array([20.0, np.nan, np.inf, 30.0]), "ssim": np.array([np.nan])})
         {'psnr': 25.0, 'ssim': None}
+        >>> summarise({"clean_psnr": np.array([np.inf, 20.0, np.nan]), "sharpness": np.array([0.5, 9.0, 1.0])})
+        {'clean_psnr': 23.010299956639813, 'sharpness': 1.0}
     """
-    finite = {name: values[np.isfinite(values)] for name, values in figures.items()}
-    return {name: float(values.mean()) if len(values) else None for name, values in finite.items()}
+    return {name: _pool(name, values) for name, values in figures.items()}
+
+
+def _pool(name: str, values: DoubleArray) -> float | None:
+    """One figure of all probes."""
+    finite = values[np.isfinite(values)]
+    if name == "clean_psnr" and len(finite):
+        # A probe that nothing changed has an infinite ratio and no error.
+        known = values[~np.isnan(values)]
+        return float(-10 * np.log10(np.mean(10 ** (-known / 10))))
+    if name == "sharpness" and len(finite):
+        return float(np.median(finite))
+    return float(finite.mean()) if len(finite) else None

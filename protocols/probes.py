@@ -22,11 +22,12 @@ from maskfix.base import (
     FloatArray,
     InputError,
     UInt8Array,
-    arcface_layout,
+    canonical_layout,
     read_image,
 )
+from maskfix.embed import unit_rows
 from maskfix.embed.base import Embedder
-from maskfix.metrics import psnr, ssim
+from maskfix.metrics import laplacian_variance, psnr, ssim
 from maskfix.occlude import Occluder, OcclusionRecord, draw_kind, parse_kind
 from protocols.base import Integers, Progress, Restorer, silent
 from protocols.pictures import PROBE_ROLE, Clock, EmbeddedPictures, Example, Pictures, ProbeSettings
@@ -100,7 +101,7 @@ class _Pass:
     ) -> None:
         self.pictures, self.settings = pictures, settings
         self.occluder, self.restorer, self.embedders = occluder, restorer, embedders
-        self.canonical = arcface_layout(restorer.size)
+        self.canonical = canonical_layout(restorer.size)
         self.wanted = {row: place for place, row in enumerate(examples)}
         face = np.array([landmarks.ok for landmarks in pictures.landmarks], dtype=np.bool_)
         self.out = EmbeddedPictures.empty(face, settings.methods, [embedder.dimension for embedder in embedders])
@@ -126,6 +127,7 @@ class _Pass:
             self._embed_batch(batch)
             done += len(batch)
             progress("pictures", done, len(rows))
+        self._fuse()
         places = {picture: place for place, picture in enumerate(self.pictures.ids)}
         out.records.sort(key=lambda record: places[record.image])
         out.examples.sort(key=lambda example: self.wanted[example.picture])
@@ -172,7 +174,20 @@ class _Pass:
         if self.settings.clean_completed:
             again, harmless = self._restore(probes, [item.photo for item in probes])
             self._embed("clean_completed", probes, again)
-            self.out.figures["clean_coverage"][[item.row for item in probes]] = harmless.coverage
+            rows = [item.row for item in probes]
+            self.out.figures["clean_coverage"][rows] = harmless.coverage
+            before, after = (self._crops(probes, p, self.canonical) for p in ([item.photo for item in probes], again))
+            self.out.figures["clean_psnr"][rows] = psnr(after, before)
+
+    def _fuse(self) -> None:
+        """Mix the embeddings of the masked and the completed face."""
+        share = self.settings.fuse
+        if share is None:
+            return
+        for vectors, valid in zip(self.out.vectors, self.out.valid, strict=True):
+            vectors["fused"][:] = unit_rows(share * vectors["completed"] + (1 - share) * vectors["masked"])
+            valid["fused"][:] = valid["completed"] & valid["masked"]
+            vectors["fused"][~valid["fused"]] = 0
 
     def _five(self, batch: Sequence[_Ready]) -> FloatArray:
         """The five points of each photograph, `(N, 5, 2)`."""
@@ -217,16 +232,19 @@ class _Pass:
         clean = self._crops(batch, [item.photo for item in batch], self.canonical)
         masked = self._crops(batch, [item.masked for item in batch], self.canonical)
         inside = self._mask_crops(batch)
-        for prefix, crops in (("", self._crops(batch, completed, self.canonical)), ("masked_", masked)):
+        made = self._crops(batch, completed, self.canonical)
+        for prefix, crops in (("", made), ("masked_", masked)):
             figures[f"{prefix}psnr"][rows] = psnr(crops, clean)
             figures[f"{prefix}psnr_inside"][rows] = psnr(crops, clean, inside)
             figures[f"{prefix}ssim"][rows] = ssim(crops, clean)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            figures["sharpness"][rows] = laplacian_variance(made, inside) / laplacian_variance(clean, inside)
         figures["coverage"][rows] = completion.coverage
         figures["true_coverage"][rows] = inside.mean(axis=(1, 2))
         for place, row in enumerate(rows):
             if row in self.wanted:
-                made = (completion.images[place], completion.occlusion[place], completion.uv[place])
-                arrays = (array.copy() for array in (clean[place], masked[place], *made))
+                own = (completion.images[place], completion.occlusion[place], completion.uv[place])
+                arrays = (array.copy() for array in (clean[place], masked[place], *own))
                 self.out.examples.append(Example(row, self._kind(row), *arrays))
 
     def _mask_crops(self, batch: Sequence[_Ready]) -> BoolArray:

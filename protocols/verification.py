@@ -122,6 +122,7 @@ def evaluate(
         fixed where the clean scores have the FMR), `accuracy`, `n_genuine`, `n_impostor`, `failures`;
         `recovered`: (completed - masked) / (clean - masked), None where masks cost nothing;
         `difference`: `completed_minus_masked` with intervals paired over methods;
+        where there is a fused method, `recovered_fused` and two differences of it as well;
         `harmlessness`: `clean_completed` minus `clean`, where that was measured;
         `bootstrap`: subjects, replicates.
 
@@ -143,10 +144,14 @@ def evaluate(
     }
     report: dict[str, Any] = {
         "methods": methods,
-        "recovered": _recovered(methods),
+        "recovered": _recovered(methods, "completed"),
         "difference": {"completed_minus_masked": _difference(methods, boot, "completed", "masked")},
         "bootstrap": {"subjects": boot.subjects, "replicates": boot.replicates} if boot else None,
     }
+    if "fused" in methods:
+        report["recovered_fused"] = _recovered(methods, "fused")
+        for other in ("masked", "completed"):
+            report["difference"][f"fused_minus_{other}"] = _difference(methods, boot, "fused", other)
     if "clean_completed" in methods:
         report["harmlessness"] = _difference(methods, boot, "clean_completed", "clean")
     return report
@@ -207,9 +212,9 @@ def _accuracy(scores: FloatArray, trials: Trials) -> dict[str, float | None]:
     return {"mean": result.mean, "se": result.se}
 
 
-def _recovered(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
-    """(completed - masked) / (clean - masked) for the AUC and each TPR."""
-    clean, masked, completed = (_headline(methods[name]) for name in ("clean", "masked", "completed"))
+def _recovered(methods: Mapping[str, Mapping[str, Any]], method: str) -> dict[str, float | None]:
+    """(method - masked) / (clean - masked) for the AUC and each TPR."""
+    clean, masked, completed = (_headline(methods[name]) for name in ("clean", "masked", method))
     return {
         key: (completed[key] - masked[key]) / (clean[key] - masked[key]) if clean[key] > masked[key] else None
         for key in clean

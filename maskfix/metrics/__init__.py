@@ -2,7 +2,7 @@
 
 from maskfix.metrics.bootstrap import BootstrapResult, Interval, MethodIntervals, subject_bootstrap, weighted_statistics
 from maskfix.metrics.folds import FoldAccuracy, kfold_accuracy
-from maskfix.metrics.image import psnr, ssim
+from maskfix.metrics.image import laplacian_variance, psnr, ssim
 from maskfix.metrics.verification import (
     ErrorRates,
     OperatingPoint,
@@ -28,6 +28,7 @@ __all__ = [
     "eer",
     "fmr_fnmr",
     "kfold_accuracy",
+    "laplacian_variance",
     "operating_points",
     "psnr",
     "roc_curve",

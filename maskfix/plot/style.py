@@ -14,13 +14,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Colours of Okabe and Ito, "Color Universal Design" (2008), for the three methods that every report has.
-METHOD_COLOURS = {"clean": "#6E6E6E", "masked": "#D55E00", "completed": "#0072B2"}
-OTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+METHOD_COLOURS = {
+    "clean": "#6E6E6E",
+    "masked": "#D55E00",
+    "completed": "#0072B2",
+    "fused": "#CC79A7",
+    "clean_completed": "#009E73",
+}
+OTHER_COLOURS = ("#E69F00", "#56B4E9", "#000000", "#009E73", "#CC79A7")
 GENUINE_COLOUR, IMPOSTOR_COLOUR = "#0072B2", "#E69F00"
 INK, FAINT = "#262626", "#C8C8C8"
 
 #: Line styles differ as well as colours, so that a figure printed in grey can be read.
-METHOD_LINES = {"clean": (0, (5, 1.6)), "masked": (0, (1.4, 1.2)), "completed": "-"}
+#: Completed clean faces give the clean curve again where all is well: sparse dots leave it to be seen.
+METHOD_LINES = {
+    "clean": (0, (5, 1.6)),
+    "masked": (0, (1.4, 1.2)),
+    "completed": "-",
+    "fused": (0, (3, 1, 1, 1)),
+    "clean_completed": (0, (0.8, 4)),
+}
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -109,7 +122,7 @@ def method_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
     Example:
         >>> method_styles(["completed", "blur"])
-        {'completed': {'color': '#0072B2', 'linestyle': '-'}, 'blur': {'color': '#009E73', 'linestyle': '-'}}
+        {'completed': {'color': '#0072B2', 'linestyle': '-'}, 'blur': {'color': '#E69F00', 'linestyle': '-'}}
     """
     styles: dict[str, dict[str, Any]] = {}
     others = 0

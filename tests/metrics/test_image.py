@@ -1,4 +1,4 @@
-"""PSNR and SSIM against scikit-image and by hand."""
+"""PSNR and SSIM against scikit-image and by hand, the variance of the Laplacian against SciPy."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from maskfix.base import InputError
-from maskfix.metrics import image, psnr, ssim
+from maskfix.metrics import image, laplacian_variance, psnr, ssim
 
 skimage_metrics = pytest.importorskip("skimage.metrics")
+ndimage = pytest.importorskip("scipy.ndimage")
 
 
 def pictures(count: int, height: int, width: int, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -91,3 +92,39 @@ def test_bad_mask_and_size() -> None:
         psnr(small, small, np.zeros((1, 10, 12), dtype=np.uint8))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="mask"):
         psnr(small, small, np.zeros((1, 12, 10), dtype=bool))
+
+
+def test_laplacian_variance__equals_scipy() -> None:
+    _, images = pictures(4, 19, 24)
+    mask = np.random.default_rng(1).random((4, 19, 24)) < 0.4
+    luma = images @ np.array([0.299, 0.587, 0.114])
+    laplacian = [ndimage.laplace(picture, mode="mirror") for picture in luma]
+    inside = [values[where].var() for values, where in zip(laplacian, mask, strict=True)]
+    np.testing.assert_allclose(laplacian_variance(images, mask), inside, rtol=1e-4)
+    np.testing.assert_allclose(laplacian_variance(images), [values.var() for values in laplacian], rtol=1e-4)
+    assert inside[0] < inside[-1]  # the last picture has the most noise
+
+
+def test_laplacian_variance__chunks_and_empty_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, images = pictures(3, 12, 16)
+    mask = np.zeros((3, 12, 16), dtype=bool)
+    mask[1:, 4:8] = True
+    together = laplacian_variance(images, mask)
+    assert np.isnan(together).tolist() == [True, False, False]
+    monkeypatch.setattr(image, "_CHUNK_PIXELS", 2 * 12 * 16)
+    np.testing.assert_allclose(laplacian_variance(images, mask), together, rtol=1e-9)
+    assert laplacian_variance(images[:0]).shape == (0,)
+
+
+def test_laplacian_variance__bad_input() -> None:
+    good = np.zeros((1, 12, 12, 3), dtype=np.uint8)
+    with pytest.raises(InputError, match="images: expected dtype uint8"):
+        laplacian_variance(good / 255.0)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="images: expected shape"):
+        laplacian_variance(good[..., :1])
+    with pytest.raises(InputError, match="2x2"):
+        laplacian_variance(good[:, :1])
+    with pytest.raises(InputError, match="mask"):
+        laplacian_variance(good, np.zeros((1, 12, 11), dtype=bool))
+    with pytest.raises(InputError, match="mask"):
+        laplacian_variance(good, np.zeros((1, 12, 12), dtype=np.uint8))  # type: ignore[arg-type]

@@ -105,6 +105,28 @@ def test_run__without_clean_completed(tmp_path: Path) -> None:
     assert result.pictures.counts["faces completed"] == 6
 
 
+def test_run__fused_embeddings(tmp_path: Path) -> None:
+    """All of one share is that method; a half is the bisector of both."""
+    write_world(tmp_path)
+    whole, none, half = (
+        play(tmp_path, LfwSettings(ProbeSettings(fuse=share), replicates=50)) for share in (1.0, 0.0, 0.5)
+    )
+    methods = whole.figures[0]["methods"]
+    assert list(methods) == ["clean", "masked", "completed", "fused", "clean_completed"]
+    assert np.array_equal(whole.scores[0]["fused"], whole.scores[0]["completed"])
+    assert np.array_equal(none.scores[0]["fused"], none.scores[0]["masked"])
+    vectors = half.pictures.vectors[0]
+    probes = np.unique(half.trials.probe)
+    between = vectors["masked"][probes] + vectors["completed"][probes]
+    between /= np.linalg.norm(between, axis=1, keepdims=True)
+    np.testing.assert_allclose(vectors["fused"][probes], between, atol=1e-6)
+    assert whole.figures[0]["recovered_fused"] == whole.figures[0]["recovered"]
+    assert whole.figures[0]["difference"]["fused_minus_completed"]["auc"]["value"] == 0
+    assert none.figures[0]["difference"]["fused_minus_masked"]["auc"] == {"value": 0, "ci95": [0, 0]}
+    with pytest.raises(InputError, match="fuse"):
+        ProbeSettings(fuse=1.2)
+
+
 def test_run__records_and_figures(tmp_path: Path) -> None:
     write_world(tmp_path)
     result = play(tmp_path, LfwSettings(ProbeSettings(seed=3, batch_size=1), replicates=0))
@@ -116,9 +138,14 @@ def test_run__records_and_figures(tmp_path: Path) -> None:
     rows = np.unique(pairs.second)
     assert np.isnan(figures["coverage"][np.setdiff1d(np.arange(12), rows)]).all()
     assert (figures["coverage"][rows] == 0.25).all()
-    # The first row of 64 is not masked; in the 16-pixel crop it is blended into the first row.
-    assert (figures["true_coverage"][rows] >= 15 / 16).all()
+    # The photograph fills columns 1 to 14 and rows 0 to 13 of the canonical crop; its first row of 64 is not masked,
+    # and is blended into the crop's first row.
+    assert (figures["true_coverage"][rows] == 14 * 13 / 16**2).all()
     assert (figures["psnr"][rows] > figures["masked_psnr"][rows]).any()
+    # A clean photograph through this restorer stays as it is.
+    assert np.isposinf(figures["clean_psnr"][rows]).all()
+    sharp = figures["sharpness"][rows]
+    assert (sharp[~np.isnan(sharp)] >= 0).all()
     assert [example.kind for example in result.pictures.examples] == [
         draw_kind(pairs.pictures[example.picture], "probe", 3) for example in result.pictures.examples
     ]
