@@ -27,16 +27,24 @@ class _Facts(NamedTuple):
         output: Node with the embedding.
         dimension: Length of the embedding.
         bgr_mean: Whether it wants BGR less the mean of VGGFace (Caffe's convention), instead of RGB from 0 to 255.
+        maps: Nodes with early feature maps, at strides 4, 8 and 16.
     """
 
     size: int
     output: str
     dimension: int
     bgr_mean: bool
+    maps: tuple[str, ...] = ()
 
 
 _KNOWN = {
-    "faceres": _Facts(224, "global_pooling/Mean", 1024, True),
+    "faceres": _Facts(
+        224,
+        "global_pooling/Mean",
+        1024,
+        True,
+        tuple(f"conv_pw_{block}_relu/clip_by_value" for block in (3, 5, 11)),
+    ),
     "mobileface": _Facts(112, "batchnorm0/add_1", 256, False),
 }
 _MEAN = (103.939, 116.779, 123.68)
@@ -66,7 +74,7 @@ class HumanNetwork(nn.Module):
         self.size = size or facts.size
         self.dimension = facts.dimension
         self._bgr_mean = facts.bgr_mean
-        self._graph = GraphModel(path, facts.output)
+        self._graph = GraphModel(path, facts.output, facts.maps)
         self.mean: Tensor
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None])
         self.eval().requires_grad_(False)
@@ -80,13 +88,18 @@ class HumanNetwork(nn.Module):
         Returns:
             `(N, D)` float32 of unit length.
         """
+        return self.forward_features(images)[0]
+
+    def forward_features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What `forward` gives, and the early feature maps `(N, C, h, w)`; MobileFace offers none."""
         side = (self.size, self.size)
         if images.shape[2:] != side:
             images = functional.interpolate(images, size=side, mode="bilinear", align_corners=False)
         scaled = images * 255
         if self._bgr_mean:
             scaled = scaled.flip(1) - self.mean.to(scaled.dtype)
-        return functional.normalize(self._graph(scaled).float(), dim=1, eps=1e-12)
+        vector, maps = self._graph.forward_features(scaled)
+        return functional.normalize(vector.float(), dim=1, eps=1e-12), maps
 
 
 class HumanEmbedder:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,12 +51,13 @@ class GraphModel(nn.Module):
     Args:
         path: The model's JSON file; its shards lie beside it.
         output: Name of the node to return.
+        maps: Names of nodes before it whose results `forward_features` returns as well.
 
     Raises:
         EmbedderError: If a file is missing or damaged, or the graph holds what is not read.
     """
 
-    def __init__(self, path: str | Path, output: str) -> None:
+    def __init__(self, path: str | Path, output: str, maps: Sequence[str] = ()) -> None:
         super().__init__()
         self.path = Path(path)
         topology, table, shards = _read(self.path)
@@ -66,6 +67,10 @@ class GraphModel(nn.Module):
         self.plan = _order(nodes, output, {self._input, *weights}, self.path)
         _fold(self.plan, weights)
         self._output = self.plan[-1].name
+        self._maps = tuple(maps)
+        missing = set(maps) - {node.name for node in self.plan}
+        if missing:
+            raise EmbedderError(f"{self.path}: has no node {min(missing)!r} on the way to {output!r}")
         self._constants: dict[str, str] = {}
         for node in self.plan:
             for name in node.inputs:
@@ -75,6 +80,10 @@ class GraphModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the graph on `(N, 3, H, W)` in the value range of the graph; returns `(N, D)` float32."""
+        return self.forward_features(x)[0]
+
+    def forward_features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What `forward` gives, and the maps `(N, C, h, w)` of the named nodes."""
         values = {self._input: x}
         for node in self.plan:
             arguments = [
@@ -82,7 +91,7 @@ class GraphModel(nn.Module):
                 for name in node.inputs
             ]
             values[node.name] = _OPS[node.op](node, *arguments)
-        return values[self._output].float()
+        return values[self._output].float(), [values[name] for name in self._maps]
 
 
 def _convolve(node: _Node, x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:

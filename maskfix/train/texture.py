@@ -32,8 +32,9 @@ class Texture(nn.Module):
 
     Args:
         identity: A network with `forward_features(x) -> (embedding, maps)` on 112x112 pictures.
-        vgg: VGG-16's features, or None to take the identity network's early maps for style.
-        others: More identity networks by name, each from pictures `(N, 3, H, W)` in [0, 1] to unit vectors.
+        vgg: VGG-16's features, or None to take the identity networks' early maps for style and perceptual loss.
+        others: More identity networks by name, each from pictures `(N, 3, H, W)` in [0, 1] to unit vectors, with a
+            `forward_features` as the first has.
         judges: Networks that no term sees; validation reports what they make of the completed faces.
     """
 
@@ -54,7 +55,7 @@ class Texture(nn.Module):
     @property
     def style_network(self) -> str:
         """Which network the style term uses, for the run's record."""
-        return "torchvision VGG-16" if self.vgg is not None else "identity network's early feature maps"
+        return "torchvision VGG-16" if self.vgg is not None else f"early maps of {self.identity_networks}"
 
     @property
     def identity_networks(self) -> str:
@@ -64,12 +65,11 @@ class Texture(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         """Embed `(N, 3, H, W)` pictures in [0, 1]; returns `(N, D)` of unit length and the style maps."""
         faces = arcface_part(images)
-        embedding, maps = self.identity.forward_features(_small(faces))
-        if self.others:
-            parts = [embedding, *(network(faces) for network in self.others.values())]
-            embedding = torch.cat([part.float() for part in parts], 1) / len(parts) ** 0.5
+        found = [self.identity.forward_features(_small(faces))]
+        found += [network.forward_features(faces) for network in self.others.values()]  # type: ignore[operator]
+        embedding = torch.cat([vector.float() for vector, _ in found], 1) / len(found) ** 0.5
         if self.vgg is None:
-            return embedding, maps
+            return embedding, [one for _, maps in found for one in maps]
         return embedding, self._vgg_maps(images)
 
     def opinions(self, images: Tensor) -> dict[str, Tensor]:

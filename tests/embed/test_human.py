@@ -23,8 +23,10 @@ def faceres(folder: Path) -> Path:
     nodes = [
         node("c", "Conv2D", "x", "k", stride=2, padding="SAME"),
         node("a", "Add", "c", "b"),
-        node("r", "Relu", "a"),
-        node("global_pooling/Mean", "Mean", "r", "axes"),
+        node("conv_pw_3_relu/clip_by_value", "Relu", "a"),
+        node("conv_pw_5_relu/clip_by_value", "Relu", "conv_pw_3_relu/clip_by_value"),
+        node("conv_pw_11_relu/clip_by_value", "Relu", "conv_pw_5_relu/clip_by_value"),
+        node("global_pooling/Mean", "Mean", "conv_pw_11_relu/clip_by_value", "axes"),
     ]
     weights: dict[str, Any] = {
         "k": RNG.normal(0, 0.01, (3, 3, 3, 1024)).astype(np.float32),
@@ -58,6 +60,10 @@ def test_faceres_sees_bgr_less_its_mean(tmp_path: Path) -> None:
     fed = torch.stack([blue - 103.939, green - 116.779, red - 123.68], 1)
     expected = functional.normalize(network._graph(fed), dim=1)
     torch.testing.assert_close(network(picture), expected)
+    vector, maps = network.forward_features(picture)
+    torch.testing.assert_close(vector, expected)
+    assert len(maps) == 3
+    torch.testing.assert_close(functional.normalize(maps[2].mean((2, 3)), dim=1), expected)
 
 
 def test_mobileface_sees_rgb_from_0_to_255(tmp_path: Path) -> None:

@@ -124,6 +124,18 @@ def test_gradient_reaches_the_picture(tmp_path: Path) -> None:
     assert list(model.parameters()) == []
 
 
+def test_maps_on_the_way(tmp_path: Path) -> None:
+    nodes = [node("c", "Conv2D", "x", "k"), node("m", "Relu", "c"), node("y", "Mean", "m", "axes")]
+    weights = {"k": draw(1, 1, 3, 2), "axes": np.array([1, 2], np.int32)}
+    path = write_graph(tmp_path / "m.json", nodes, weights)
+    result, [found] = GraphModel(path, "y", ["m"]).forward_features(torch.from_numpy(PICTURE))
+    expected = convolve(ROWS, weights["k"].astype(np.float64), 1, False, False).clip(0)
+    np.testing.assert_allclose(found[0].permute(1, 2, 0).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(result[0].numpy(), expected.mean((0, 1)), atol=1e-5)
+    with pytest.raises(EmbedderError, match="has no node 'z' on the way to 'y'"):
+        GraphModel(path, "y", ["m", "z"])
+
+
 class TestBadFiles:
     def good(self, tmp_path: Path) -> Path:
         return write_graph(tmp_path / "m.json", [node("y", "Conv2D", "x", "k")], {"k": draw(1, 1, 3, 2)})

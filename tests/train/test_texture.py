@@ -37,7 +37,7 @@ def test_texture__identity_network_alone() -> None:
     """It sees the ArcFace crop inside the canonical one."""
     network = MobileFaceNet()
     texture = Texture(network)
-    assert texture.style_network == "identity network's early feature maps"
+    assert texture.style_network == "early maps of mobilefacenet"
     assert texture.identity_networks == "mobilefacenet"
     embedding, maps = texture(pictures())
     part = pictures()[:, :, :56, 4:60]
@@ -64,7 +64,11 @@ class Corner(nn.Module):
         self.first = first
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return functional.normalize(images[:, :, self.first : self.first + 4, 0].flatten(1), dim=1)
+        return self.forward_features(images)[0]
+
+    def forward_features(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        row = images[:, :, self.first : self.first + 4, 0]
+        return functional.normalize(row.flatten(1), dim=1), [row]
 
 
 def test_texture__cosine_of_several_networks_is_the_mean_of_theirs() -> None:
@@ -72,6 +76,9 @@ def test_texture__cosine_of_several_networks_is_the_mean_of_theirs() -> None:
     texture = Texture(MobileFaceNet(), others={"a": Corner(0), "b": Corner(30)}, judges={"c": Corner(9)})
     assert texture.identity_networks == "mobilefacenet, a, b"
     one, two = texture.opinions(first), texture.opinions(second)
+    maps = texture(first)[1]
+    assert len(maps) == 3 + 2
+    torch.testing.assert_close(maps[4], first[:, :, 30:34, 4])
     assert list(one) == ["mobilefacenet", "a", "b", "c"]
     mean = sum((one[name] * two[name]).sum(1) for name in ("mobilefacenet", "a", "b")) / 3
     torch.testing.assert_close((texture(first)[0] * texture(second)[0]).sum(1), mean)
@@ -129,4 +136,4 @@ def test_train__with_the_identity_network(store: Path, tmp_path: Path, monkeypat
     assert rows[1]["style"] > 0
     assert -1 <= rows[1]["val_identity_mobilefacenet"] <= 1
     assert -1 <= rows[1]["val_identity_masked_mobilefacenet"] <= 1
-    assert read_checkpoint(path)["config"]["style_network"] == "identity network's early feature maps"
+    assert read_checkpoint(path)["config"]["style_network"] == "early maps of mobilefacenet"
