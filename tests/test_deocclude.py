@@ -28,8 +28,8 @@ def network(bias: float | None = None, seed: int = 0) -> CompletionNetwork:
     with torch.no_grad():
         if bias is None:
             # A map that runs through the whole range from 0 to 1, smoothly enough to leave whole regions alone.
-            made.decoder.occlusion.weight.mul_(60)
-            made.decoder.occlusion.bias.mul_(60).add_(1.0)
+            made.decoder.occlusion.weight.mul_(200)
+            made.decoder.occlusion.bias.fill_(1.2)
         else:
             made.decoder.occlusion.weight.zero_()
             made.decoder.occlusion.bias.fill_(bias)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from maskfix.align import LandmarkDetector, estimate_similarity, load_detector, transform_points, warp
-from maskfix.base import DatasetError, Landmarks, UInt8Array, arcface_layout, read_image, write_image
+from maskfix.base import DatasetError, Landmarks, UInt8Array, canonical_layout, read_image, write_image
 from maskfix.data import FaceStore, decode_correspondence, open_store
 from maskfix.train import prepare
 from maskfix.train.prepare import prepare_face, prepare_faces
@@ -189,7 +189,7 @@ class TestPrepareFace:
         assert found.mask is not None
         assert found.mesh is not None
         crop, points, coded = prepare_face(astronaut, found, 128)
-        matrix = estimate_similarity(found.five, arcface_layout(128).array)
+        matrix = estimate_similarity(found.five, canonical_layout(128).array)
         np.testing.assert_array_equal(crop, warp(astronaut, matrix, 128))
         np.testing.assert_allclose(points, transform_points(matrix, found.mask), atol=1e-4)
         # Each eye and the nose show their own (u, v).
@@ -217,10 +217,11 @@ class TestPrepareFace:
         crop, _, _ = prepare_face(photo, found, 128)
         black = (crop == 0).all(axis=2)
         assert not black[0].any()
-        assert black.mean() < 0.01
+        # A little of the dark suit is in the picture; an unmirrored border would be four tenths of the crop.
+        assert black.mean() < 0.02
 
     def test_without_a_mesh(self, astronaut: UInt8Array) -> None:
-        five = np.asarray(arcface_layout(112).array, np.float32)
+        five = np.asarray(canonical_layout(112).array, np.float32)
         found = Landmarks(five, np.zeros((6, 2), np.float32), None, 1.0, "")
         with pytest.raises(DatasetError, match="landmarks: no mesh; correspondence targets need the mesh detector"):
             prepare_face(astronaut, found, 64)
