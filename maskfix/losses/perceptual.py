@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from maskfix.base import InputError
-from maskfix.losses.precision import check_alike, full_precision, widen
+from maskfix.losses.precision import check_alike, check_layers, full_precision, widen
 from maskfix.losses.scales import mean_of
 
 
@@ -27,11 +26,7 @@ def perceptual_loss(features_pred: Sequence[Tensor], features_target: Sequence[T
     Raises:
         InputError: If there is no layer, or numbers of layers or shapes differ.
     """
-    if not features_pred or len(features_pred) != len(features_target):
-        raise InputError(
-            "perceptual features: expected as many layers of each, at least 1, "
-            f"got {len(features_pred)} and {len(features_target)}"
-        )
+    check_layers("perceptual", features_pred, features_target)
     shares = []
     for predicted, target in zip(features_pred, features_target, strict=True):
         check_alike("predicted features", predicted, "target features", target)

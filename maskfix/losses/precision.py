@@ -1,6 +1,8 @@
-"""Precision of the losses: reductions run in float32 at least, also inside a bf16 or fp16 autocast region."""
+"""Precision and guards of the losses: reductions run in float32 at least, inside a bf16 or fp16 autocast too."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -32,6 +34,18 @@ def check_alike(name: str, tensor: Tensor, other_name: str, other: Tensor) -> No
     if tensor.shape != other.shape:
         raise InputError(
             f"{name} and {other_name}: expected one shape, got {tuple(tensor.shape)} and {tuple(other.shape)}"
+        )
+
+
+def check_layers(name: str, predicted: Sequence[Tensor], target: Sequence[Tensor]) -> None:
+    """Check that two lists of feature maps hold as many layers, at least one.
+
+    Raises:
+        InputError: If they do not; the message begins with `name`.
+    """
+    if not predicted or len(predicted) != len(target):
+        raise InputError(
+            f"{name} features: expected as many layers of each, at least 1, got {len(predicted)} and {len(target)}"
         )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from maskfix.base import InputError, check_shape
-from maskfix.losses.precision import check_alike, full_precision, widen
+from maskfix.base import check_shape
+from maskfix.losses.precision import check_alike, check_layers, full_precision, widen
 
 
 def gram(features: Tensor) -> Tensor:
@@ -50,11 +50,7 @@ def style_loss(features_pred: Sequence[Tensor], features_target: Sequence[Tensor
     Raises:
         InputError: If there is no layer, or numbers of layers or shapes differ.
     """
-    if not features_pred or len(features_pred) != len(features_target):
-        raise InputError(
-            "style features: expected as many layers of each, at least 1, "
-            f"got {len(features_pred)} and {len(features_target)}"
-        )
+    check_layers("style", features_pred, features_target)
     distances = []
     for predicted, target in zip(features_pred, features_target, strict=True):
         ours, theirs = gram(predicted), gram(target)
