@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 
 from benchmarks.ablation_table import Columns
 from benchmarks.groups import HeldoutFigures
-from benchmarks.heldout import choose_faces, heldout_figures
+from benchmarks.heldout import choose_faces, heldout_figures, load_restorer
 from maskfix.base import InputError, check_range, replacing
 from maskfix.data import FaceStore
-from maskfix.deocclude import Deoccluder
 from maskfix.embed.base import Embedder
 from maskfix.occlude import PAPER_KINDS, Occluder
-from maskfix.restore import create_network
 from maskfix.train.checkpoint import read_checkpoint
-from maskfix.train.completion import CHECKPOINT, averaged_weights, train_completion
+from maskfix.train.completion import CHECKPOINT, train_completion
 from maskfix.train.config import CompletionConfig, as_plain
 from maskfix.train.loop import open_views
 from maskfix.weights import file_sha256
@@ -244,7 +242,7 @@ def measure(job: Job, faces: Faces, variant: Variant, progress: Progress | None 
     columns = _read_columns(target, key)
     if columns is None:
         figures = heldout_figures(
-            _restorer(path, config, job.device),
+            load_restorer(path, job.device),
             faces.store,
             faces.held_out,
             faces.occluder,
@@ -257,14 +255,6 @@ def measure(job: Job, faces: Faces, variant: Variant, progress: Progress | None 
         with replacing(target) as temporary:
             np.savez_compressed(temporary, key=np.array(key), **columns)
     return Measured(columns, clock.total)
-
-
-def _restorer(checkpoint: Path, config: CompletionConfig, device: str) -> Deoccluder:
-    """The network that a stage 2 checkpoint would be released as."""
-    state = read_checkpoint(checkpoint)
-    network = create_network(config.network, config.fusion)
-    network.load_state_dict(averaged_weights(state["average"]) if config.average else state["network"])
-    return Deoccluder(network, device=device)
 
 
 def _evaluating(variant: Variant, progress: Progress | None) -> Progress:
