@@ -25,6 +25,8 @@ class NetworkConfig:
         projection: Length of the Siamese representation (stage 1).
         refined: Decoder levels (0 is full size) that a second convolution follows: the sizes at which features of a
             face take shape, where one convolution a level draws blocks.
+        attended: Decoder levels that self-attention follows, before the refinement: what the visible part of a face
+            says of the hidden part has half a picture to cross.
         fusion: Whether dual attention fusion makes the pictures; without it, a plain head does (for ablations).
     """
 
@@ -37,6 +39,7 @@ class NetworkConfig:
     reduction: int = 16
     projection: int = 128
     refined: tuple[int, ...] = ()
+    attended: tuple[int, ...] = ()
     fusion: bool = True
 
     def __post_init__(self) -> None:
@@ -44,15 +47,17 @@ class NetworkConfig:
 
         Raises:
             InputError: If kernels and widths differ in number, there are fewer levels than scales, the size cannot be
-                halved often enough, or a refined level is none or named twice.
+                halved often enough, or a refined or attended level is none or named twice.
         """
         levels = len(self.widths)
         if levels != len(self.kernels) or levels < SCALES:
             raise InputError(f"network: expected {SCALES} or more widths and as many kernels, got {levels}")
         if self.size % 2**levels:
             raise InputError(f"network: size {self.size} is no multiple of {2**levels}")
-        if len(set(self.refined)) < len(self.refined) or not set(self.refined) <= set(range(levels)):
-            raise InputError(f"refined: expected distinct levels from 0 to {levels - 1}, got {self.refined}")
+        for name in ("refined", "attended"):
+            chosen = getattr(self, name)
+            if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(levels)):
+                raise InputError(f"{name}: expected distinct levels from 0 to {levels - 1}, got {chosen}")
 
 
 CONFIGS: dict[str, NetworkConfig] = {

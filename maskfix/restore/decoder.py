@@ -10,7 +10,7 @@ from torch.nn import functional
 from maskfix.restore.config import SCALES, NetworkConfig
 from maskfix.restore.correspondence import CorrespondenceHead
 from maskfix.restore.fusion import DualAttentionFusion, PlainHead
-from maskfix.restore.layers import ConvBlock, Refinement
+from maskfix.restore.layers import ConvBlock, Refinement, SelfAttention
 
 
 class Decoded(NamedTuple):
@@ -47,6 +47,9 @@ class MultiScaleDecoder(nn.Module):
             DualAttentionFusion(out, config.fusion_width, config.reduction) if config.fusion else PlainHead(out)
             for out in outputs[:SCALES]
         )
+        self.attentions = nn.ModuleDict(
+            {str(level): SelfAttention(outputs[level], config.size >> level) for level in config.attended}
+        )
         self.refinements = nn.ModuleDict({str(level): Refinement(outputs[level]) for level in config.refined})
         self.correspondences = nn.ModuleList(CorrespondenceHead(out) for out in outputs[:SCALES])
         self.occlusion = nn.Conv2d(config.full_width, 1, 3, padding=1)
@@ -69,6 +72,8 @@ class MultiScaleDecoder(nn.Module):
             # Bilinear: under a mask the skip connections know nothing, and the edges of repeated pixels stay as blocks.
             x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = self.blocks[level](cat([x, skips[level].to(x.dtype)], 1))
+            if str(level) in self.attentions:
+                x = self.attentions[str(level)](x)
             if str(level) in self.refinements:
                 x = self.refinements[str(level)](x)
             if level < len(pyramid):

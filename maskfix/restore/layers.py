@@ -1,7 +1,8 @@
-"""Building blocks of encoder and decoder: convolution, batch norm, activation, alone or beside a shortcut."""
+"""Building blocks of encoder and decoder: convolution, batch norm, activation, alone or beside a shortcut; attention."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -48,3 +49,32 @@ class Refinement(nn.Module):
         """Map `(N, width, H, W)` to the same shape."""
         out: Tensor = x + self.block(x)
         return out
+
+
+class SelfAttention(nn.Module):
+    """Self-attention over the pixels of a feature map (Vaswani et al., 2017); it starts as the identity.
+
+    Args:
+        width: Channels in and out, a multiple of `HEAD`.
+        side: Height and width of the map; positions are learnt.
+    """
+
+    HEAD = 32
+
+    def __init__(self, width: int, side: int) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.zeros(1, side * side, width))
+        nn.init.normal_(self.position, std=0.02)
+        self.layer = nn.TransformerEncoderLayer(
+            width, width // self.HEAD, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        for last in (self.layer.self_attn.out_proj, self.layer.linear2):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(N, width, side, side)` to the same shape."""
+        tokens = x.flatten(2).transpose(1, 2)
+        # What positions add is taken away again, so that a layer that does nothing changes nothing.
+        mixed = self.layer(tokens + self.position) - self.position
+        return mixed.transpose(1, 2).reshape(x.shape)

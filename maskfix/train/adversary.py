@@ -2,40 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from maskfix.losses import adversarial_loss, discriminator_loss
+from maskfix.losses import adversarial_loss, discriminator_loss, perceptual_loss
 
-_WIDTHS = (32, 64, 128)
+_WIDTHS = (32, 64, 128, 256)
+# Levels that are scored: patches of 38 pixels for texture, of 78 for nose and mouth.
+_SCORED = 2
+# Weight of feature matching (Wang et al., pix2pixHD, CVPR 2018) beside the adversarial loss itself.
+_FEATURE_WEIGHT = 2.0
+
+
+class Scores(NamedTuple):
+    """What the discriminator makes of pictures.
+
+    Attributes:
+        scores: `(N, 1, S / 8, S / 8)` and `(N, 1, S / 16, S / 16)`, high for real.
+        features: Its maps at 1/2, 1/4, 1/8 and 1/16 of the pictures' size.
+    """
+
+    scores: list[Tensor]
+    features: list[Tensor]
 
 
 class PatchDiscriminator(nn.Module):
-    """Scores patches of 38 pixels, one for each 8 x 8 pixels; spectral norms bound how steep it gets (Miyato, 2018).
+    """Scores patches of two sizes; spectral norms bound how steep it gets (Miyato, 2018).
+
+    It sees where the occlusion was and where in the aligned crop it looks, so that it can ask for a mouth where a mouth
+    belongs, of real and completed pictures alike.
 
     Example:
-        >>> PatchDiscriminator()(torch.rand(2, 3, 128, 128)).shape
-        torch.Size([2, 1, 16, 16])
+        >>> found = PatchDiscriminator()(torch.rand(2, 3, 128, 128), torch.ones(2, 1, 128, 128))
+        >>> [tuple(score.shape) for score in found.scores]
+        [(2, 1, 16, 16), (2, 1, 8, 8)]
     """
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        inputs = 3
-        for width in _WIDTHS:
-            layers += [spectral_norm(nn.Conv2d(inputs, width, 4, 2, 1)), nn.LeakyReLU(0.2)]
-            inputs = width
-        layers.append(spectral_norm(nn.Conv2d(inputs, 1, 3, 1, 1)))
-        self.layers = nn.Sequential(*layers)
+        widths = (3 + 1 + 2, *_WIDTHS)
+        self.levels = nn.ModuleList(
+            nn.Sequential(spectral_norm(nn.Conv2d(inputs, width, 4, 2, 1)), nn.LeakyReLU(0.2))
+            for inputs, width in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.heads = nn.ModuleList(spectral_norm(nn.Conv2d(width, 1, 3, 1, 1)) for width in _WIDTHS[-_SCORED:])
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Score `(N, 3, H, W)` pictures in [0, 1]; returns `(N, 1, H / 8, W / 8)`, high for real."""
-        scores: Tensor = self.layers(images * 2 - 1)
-        return scores
+    def forward(self, images: Tensor, occlusion: Tensor) -> Scores:
+        """Score `(N, 3, S, S)` pictures in [0, 1], occluded where `occlusion` `(N, 1, S, S)` is 1."""
+        side = torch.linspace(-1, 1, images.shape[2], device=images.device, dtype=images.dtype)
+        places = torch.stack(torch.meshgrid(side, side, indexing="ij")).expand(len(images), -1, -1, -1)
+        x = torch.cat([images * 2 - 1, occlusion, places], 1)
+        features = []
+        for level in self.levels:
+            x = level(x)
+            features.append(x)
+        pairs = zip(self.heads, features[-_SCORED:], strict=True)
+        return Scores([head(feature) for head, feature in pairs], features)
 
 
 class Adversary:
@@ -54,26 +80,41 @@ class Adversary:
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.Adam(self.network.parameters(), learning_rate, betas=(0.5, 0.99))
 
-    def term(self, completed: Tensor, occlusion: Tensor) -> Tensor:
-        """The completion network's loss on composed pictures; the discriminator itself learns nothing from it."""
+    def term(self, completed: Tensor, real: Tensor, occlusion: Tensor) -> Tensor:
+        """The completion network's loss: it fools the discriminator, and matches its feature maps of the real picture.
+
+        The discriminator itself learns nothing from it.
+
+        Args:
+            completed: `(N, 3, S, S)` composed pictures in [0, 1].
+            real: `(N, 3, S, S)` clean pictures.
+            occlusion: `(N, 1, S, S)` in [0, 1].
+        """
         self.network.requires_grad_(False)
-        scores = self.network(completed)
+        with torch.no_grad():
+            wanted = self.network(real, occlusion).features
+        found = self.network(completed, occlusion)
         self.network.requires_grad_(True)
-        return adversarial_loss(scores, _coverage(occlusion, scores))
+        fooled = [adversarial_loss(score, _coverage(occlusion, score)) for score in found.scores]
+        matched = perceptual_loss(found.features, wanted)
+        return torch.stack(fooled).mean() + _FEATURE_WEIGHT * matched
 
     def learn(self, real: Tensor, completed: Tensor, occlusion: Tensor, autocast: Any) -> float:
         """One step of the discriminator; returns its loss.
 
         Args:
-            real: `(N, 3, H, W)` clean pictures.
-            completed: `(N, 3, H, W)` composed pictures; no gradient runs into them.
-            occlusion: `(N, 1, H, W)` in [0, 1].
+            real: `(N, 3, S, S)` clean pictures.
+            completed: `(N, 3, S, S)` composed pictures; no gradient runs into them.
+            occlusion: `(N, 1, S, S)` in [0, 1].
             autocast: Context of the forward pass.
         """
         with autocast:
-            scores = self.network(torch.cat([real, completed.detach()]))
-            first, second = scores.chunk(2)
-            loss = discriminator_loss(first, second, _coverage(occlusion, first))
+            found = self.network(torch.cat([real, completed.detach()]), torch.cat([occlusion, occlusion]))
+            losses = []
+            for score in found.scores:
+                first, second = score.chunk(2)
+                losses.append(discriminator_loss(first, second, _coverage(occlusion, first)))
+            loss = torch.stack(losses).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from maskfix.base import CheckpointError, InputError
 from maskfix.data import decode_correspondence
-from maskfix.losses import Outputs, Targets, completion_objective, random_view
+from maskfix.losses import Outputs, Targets, TextureNetwork, completion_objective, random_view
 from maskfix.restore import CompletionNetwork, create_network
 from maskfix.train.adversary import Adversary
 from maskfix.train.checkpoint import (
@@ -138,6 +138,7 @@ def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]
     for table, name, default in (
         (record, "fusion", True),
         (record, "adversarial", 0.0),
+        (record, "texture_in_turn", False),
         (record["objective"], "perceptual", 0.0),
     ):
         if table[name] == default:
@@ -233,7 +234,12 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     picture, targets = as_pictures(batch.occluded, fabric.device), targets_of(batch, fabric.device)
     decoded = parts.model(picture)
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    texture, adversary = (parts.texture, parts.adversary) if step >= config.texture_start else (None, None)
+    texture: TextureNetwork | None = None
+    adversary = None
+    if step >= config.texture_start:
+        texture, adversary = parts.texture, parts.adversary
+    if parts.texture is not None and texture is not None and config.texture_in_turn:
+        texture = parts.texture.one(step)
 
     def compose(images: Tensor) -> Tensor:
         # With the visible pixels, as a user will see it: a term on it acts under the mask alone.
@@ -250,8 +256,8 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
         )
         if adversary is not None:
             composed = compose(decoded.images[0].float()[: config.objective.texture_samples])
-            covered = targets.occlusion[: len(composed)]
-            terms["adversarial"] = adversary.term(composed, covered)
+            real, covered = targets.image[: len(composed)], targets.occlusion[: len(composed)]
+            terms["adversarial"] = adversary.term(composed, real, covered)
             terms["total"] = terms["total"] + config.adversarial * terms["adversarial"]
     parts.optimiser.zero_grad(set_to_none=True)
     fabric.backward(terms["total"])
@@ -260,6 +266,5 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     parts.optimiser.step()
     figures = {name: float(value.detach()) for name, value in terms.items()}
     if adversary is not None:
-        real = targets.image[: len(composed)]
         figures["discriminator"] = adversary.learn(real, composed, covered, fabric.autocast())
     return figures

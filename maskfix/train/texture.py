@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from maskfix.embed.human import HumanNetwork
 from maskfix.embed.mobilefacenet import INPUT_SIZE, MobileFaceNet
+from maskfix.losses import TextureNetwork
 
 _VGG_FILE = "vgg16-397923af.pth"
 # Outputs of the first three pooling layers, as in DFNet and partial convolution.
@@ -64,9 +65,19 @@ class Texture(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         """Embed `(N, 3, H, W)` pictures in [0, 1]; returns `(N, D)` of unit length and the style maps."""
+        return self._ask(images, range(1 + len(self.others)))
+
+    def one(self, step: int) -> TextureNetwork:
+        """One of the identity networks alone, another one at each step."""
+        chosen = step % (1 + len(self.others))
+        return lambda images: self._ask(images, [chosen])
+
+    def _ask(self, images: Tensor, chosen: Sequence[int]) -> tuple[Tensor, Sequence[Tensor]]:
+        """What some of the identity networks make of pictures, by number."""
         faces = arcface_part(images)
-        found = [self.identity.forward_features(_small(faces))]
-        found += [network.forward_features(faces) for network in self.others.values()]  # type: ignore[operator]
+        networks: list[Any] = [self.identity, *self.others.values()]
+        # MobileFaceNet, the first, is the only one that takes no other side than its own.
+        found = [networks[i].forward_features(faces if i else _small(faces)) for i in chosen]
         embedding = torch.cat([vector.float() for vector, _ in found], 1) / len(found) ** 0.5
         if self.vgg is None:
             return embedding, [one for _, maps in found for one in maps]

@@ -23,10 +23,11 @@ def test_config__size_that_cannot_be_halved() -> None:
         NetworkConfig(size=96, widths=(8,) * 6, kernels=(3,) * 6)
 
 
-@pytest.mark.parametrize("refined", [(6,), (-1,), (2, 2)])
-def test_config__refined_levels_that_are_none(refined: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="refined: expected distinct levels from 0 to 5"):
-        NetworkConfig(size=64, widths=(8,) * 6, kernels=(3,) * 6, refined=refined)
+@pytest.mark.parametrize("levels", [(6,), (-1,), (2, 2)])
+@pytest.mark.parametrize("name", ["refined", "attended"])
+def test_config__levels_that_are_none(name: str, levels: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=f"{name}: expected distinct levels from 0 to 5"):
+        NetworkConfig(size=64, widths=(8,) * 6, kernels=(3,) * 6, **{name: levels})  # type: ignore[arg-type]
 
 
 def test_config__smallest_that_fits() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from maskfix.restore.layers import ConvBlock, Refinement
+from maskfix.restore.layers import ConvBlock, Refinement, SelfAttention
 
 
 @pytest.mark.parametrize(("kernel", "stride", "side"), [(3, 1, 8), (3, 2, 4), (5, 2, 4), (7, 2, 4)])
@@ -44,3 +44,49 @@ def test_refinement__starts_as_the_identity_and_learns() -> None:
     assert block.block.conv.weight.grad is not None
     assert block.block.conv.weight.grad.any()
     assert (block(x) - 2 * x).square().mean() < x.square().mean()
+
+
+def woken() -> SelfAttention:
+    """A layer that has left the identity."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = SelfAttention(64, 4).eval()
+        for last in (layer.layer.self_attn.out_proj, layer.layer.linear2):
+            torch.nn.init.normal_(last.weight, std=0.2)
+    return layer
+
+
+def test_self_attention__starts_as_the_identity_and_learns() -> None:
+    layer = SelfAttention(32, 6).train()
+    x = torch.randn(2, 32, 6, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layer(x), x)
+    optimiser = torch.optim.Adam(layer.parameters(), 0.01)
+    for _ in range(5):
+        optimiser.zero_grad()
+        (layer(x) - 2 * x).square().mean().backward()
+        optimiser.step()
+    assert all(p.grad is not None and p.grad.any() for p in layer.parameters())
+    assert (layer(x) - 2 * x).square().mean() < x.square().mean()
+
+
+def test_self_attention__every_pixel_sees_every_other() -> None:
+    x = torch.randn(1, 64, 4, 4).requires_grad_()
+    woken()(x)[0, :, 0, 0].sum().backward()
+    assert x.grad is not None
+    assert (x.grad.abs().sum(1) > 0).all()
+
+
+def test_self_attention__knows_places() -> None:
+    """Without positions, a layer would give turned pixels for turned pixels."""
+    layer, x = woken(), torch.randn(1, 64, 4, 4)
+    with torch.no_grad():
+        torch.nn.init.zeros_(layer.position)
+        torch.testing.assert_close(layer(x.flip(2)), layer(x).flip(2))
+        torch.nn.init.normal_(layer.position)
+        assert (layer(x.flip(2)) - layer(x).flip(2)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_self_attention__faces_do_not_see_each_other(*, training: bool) -> None:
+    layer, x = woken().train(training), torch.randn(3, 64, 4, 4)
+    torch.testing.assert_close(layer(x)[1:2], layer(x[1:2]), rtol=1e-4, atol=1e-5)

@@ -31,12 +31,26 @@ def adversary(rate: float = 1e-2) -> Adversary:
     return Adversary(rate, 0, torch.device("cpu"))
 
 
-def test_discriminator__sees_patches_of_38_pixels() -> None:
+EVERYWHERE = torch.ones(1, 1, 128, 128)
+
+
+@pytest.mark.parametrize(("scale", "side"), [(0, 38), (1, 78)])
+def test_discriminator__sizes_of_its_patches(scale: int, side: int) -> None:
     picture = torch.rand(1, 3, 128, 128).requires_grad_()
-    PatchDiscriminator().eval()(picture)[0, 0, 8, 8].backward()
+    scores = PatchDiscriminator().eval()(picture, EVERYWHERE).scores[scale]
+    middle = scores.shape[2] // 2
+    scores[0, 0, middle, middle].backward()
     assert picture.grad is not None
     rows = picture.grad.abs().sum((0, 1, 3)).nonzero().flatten()
-    assert rows[-1] - rows[0] + 1 == 38
+    assert rows[-1] - rows[0] + 1 == side
+
+
+def test_discriminator__sees_the_occlusion_and_the_place() -> None:
+    network = PatchDiscriminator().eval()
+    grey = torch.full((1, 3, 128, 128), 0.5)
+    inner = network(grey, EVERYWHERE).scores[0][0, 0, 4:12, 4:12]
+    assert inner.std() > 1e-4
+    assert (network(grey, EVERYWHERE * 0).scores[0][0, 0, 4:12, 4:12] - inner).abs().min() > 1e-5
 
 
 def test_learns_to_tell_noise_from_smooth() -> None:
@@ -45,15 +59,30 @@ def test_learns_to_tell_noise_from_smooth() -> None:
     losses = [opponent.learn(smooth, pictures(step), LOWER, contextlib.nullcontext()) for step in range(30)]
     assert losses[0] == pytest.approx(2, abs=0.5)
     assert losses[-1] < 0.5
-    assert opponent.term(pictures(99), LOWER) > opponent.term(smooth, LOWER)
+    # The same target on both sides: only the verdict differs.
+    assert opponent.term(pictures(99), smooth, LOWER) > opponent.term(smooth, smooth, LOWER) + 0.5
+
+
+def test_term__is_the_verdict_and_matching_features() -> None:
+    opponent = adversary()
+    one, two = pictures(0), pictures(1)
+    opponent.network.eval()
+    found, wanted = opponent.network(one, LOWER), opponent.network(two, LOWER)
+    # Patches of 8 and 16 pixels lie whole in the lower half or outside it.
+    verdicts = [-score[:, :, score.shape[2] // 2 :].mean() for score in found.scores]
+    shares = [(a - b).abs().mean() / b.abs().mean() for a, b in zip(found.features, wanted.features, strict=True)]
+    expected = sum(verdicts) / 2 + 2 * sum(shares) / 4
+    torch.testing.assert_close(opponent.term(one, two, LOWER), expected)
+    torch.testing.assert_close(opponent.term(one, one, LOWER), sum(verdicts) / 2)
 
 
 def test_term_teaches_the_picture_alone() -> None:
     opponent = adversary()
-    picture = pictures(0).requires_grad_()
-    opponent.term(picture, LOWER).backward()
+    picture, real = pictures(0).requires_grad_(), pictures(1).requires_grad_()
+    opponent.term(picture, real, LOWER).backward()
     assert picture.grad is not None
     assert picture.grad.any()
+    assert real.grad is None
     assert all(p.grad is None for p in opponent.network.parameters())
     assert all(p.requires_grad for p in opponent.network.parameters())
 
@@ -66,7 +95,7 @@ def test_seed_and_state() -> None:
     two.load_state_dict(copy.deepcopy(one.state_dict()))
     again = [a.learn(smooth, pictures(2), LOWER, contextlib.nullcontext()) for a in (one, two)]
     assert again[0] == again[1]
-    torch.testing.assert_close(one.term(smooth, LOWER), two.term(smooth, LOWER))
+    torch.testing.assert_close(one.term(smooth, smooth, LOWER), two.term(smooth, smooth, LOWER))
 
 
 def config(steps: int) -> CompletionConfig:

@@ -85,6 +85,18 @@ def test_texture__cosine_of_several_networks_is_the_mean_of_theirs() -> None:
     torch.testing.assert_close(one["c"], Corner(9)(first[:, :, :56, 4:60]))
 
 
+def test_texture__one_network_in_turn() -> None:
+    """Each step asks one network alone: its own vector, of unit length, and its own maps."""
+    alone = [Texture(MobileFaceNet()), Corner(0), Corner(30)]
+    texture = Texture(alone[0].identity, others={"a": alone[1], "b": alone[2]})  # type: ignore[arg-type]
+    faces = arcface_part(pictures())
+    for step, network in enumerate([*alone, alone[0]]):
+        vector, maps = texture.one(step)(pictures())
+        wanted, wanted_maps = network.forward_features(faces) if isinstance(network, Corner) else network(pictures())
+        torch.testing.assert_close(vector, wanted)
+        torch.testing.assert_close(list(maps), list(wanted_maps))
+
+
 def test_texture__frozen_but_transparent() -> None:
     """No parameter learns and no statistic moves, yet the gradient passes through to the picture."""
     texture = Texture(MobileFaceNet())
@@ -137,3 +149,21 @@ def test_train__with_the_identity_network(store: Path, tmp_path: Path, monkeypat
     assert -1 <= rows[1]["val_identity_mobilefacenet"] <= 1
     assert -1 <= rows[1]["val_identity_masked_mobilefacenet"] <= 1
     assert read_checkpoint(path)["config"]["style_network"] == "early maps of mobilefacenet"
+
+
+def test_train__asks_one_network_a_step(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    real = Texture.one
+    monkeypatch.setattr(Texture, "one", lambda self, step: asked.append(step) or real(self, step))
+    config = CompletionConfig(
+        network="tiny",
+        steps=4,
+        batch_size=2,
+        texture_start=1,
+        texture_in_turn=True,
+        validate_every=0,
+        objective=ObjectiveWeights(style=0.0, texture_samples=1),
+    )
+    path = train_completion(config, store, tmp_path, identity=RECOGNISER, device="cpu", workers=0)
+    assert asked == [1, 2, 3]
+    assert read_checkpoint(path)["config"]["texture_in_turn"] is True
