@@ -176,7 +176,7 @@ def mix(
 @weights_app.command()
 def record(
     name: Annotated[str, typer.Argument(help="arch.tag of a released file")],
-    reports: Annotated[list[Path], typer.Argument(help="report.json files of benchmarks.lfw")],
+    reports: Annotated[list[Path], typer.Argument(help="report.json files of benchmarks.lfw or benchmarks.heldout")],
     notes: Annotated[str | None, typer.Option(help="what a user should know; kept when left out")] = None,
     out: Annotated[Path, typer.Option(help="weights folder with manifest.json")] = Path("weights"),
 ) -> None:

@@ -1,4 +1,4 @@
-"""Building blocks of encoder and decoder: convolution, batch norm, activation, alone or beside a shortcut; attention."""
+"""Building blocks of encoder and decoder: convolutions with norm and activation, shortcuts, self-attention."""
 
 from __future__ import annotations
 

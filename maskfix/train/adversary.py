@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -47,7 +48,7 @@ class PatchDiscriminator(nn.Module):
         widths = (3 + 1 + 2, *_WIDTHS)
         self.levels = nn.ModuleList(
             nn.Sequential(spectral_norm(nn.Conv2d(inputs, width, 4, 2, 1)), nn.LeakyReLU(0.2))
-            for inputs, width in zip(widths[:-1], widths[1:], strict=True)
+            for inputs, width in pairwise(widths)
         )
         self.heads = nn.ModuleList(spectral_norm(nn.Conv2d(width, 1, 3, 1, 1)) for width in _WIDTHS[-_SCORED:])
 

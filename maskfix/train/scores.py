@@ -12,6 +12,7 @@ from maskfix.base import InputError
 from maskfix.model_card import write_cards
 from maskfix.weights import add_to_manifest, read_manifest
 
+_HELD_OUT = {"psnr": "PSNR, dB", "psnr_masked": "PSNR inside, dB", "ssim": "SSIM", "sharpness": "sharpness inside"}
 _METHODS = ("clean", "masked", "completed", "clean_completed")
 _RATES = ("0.01", "0.001")
 
@@ -19,11 +20,11 @@ _RATES = ("0.01", "0.001")
 def record_scores(
     name: str, reports: Sequence[str | Path], folder: str | Path, notes: str | None = None
 ) -> dict[str, Any]:
-    """Put the headline figures of LFW reports into a weights' manifest row and write its card anew.
+    """Put the headline figures of reports into a weights' manifest row and write its card anew.
 
     Args:
         name: `arch.tag` of a row in the manifest.
-        reports: `report.json` files of `benchmarks.lfw`, one a recogniser.
+        reports: Files of `benchmarks.lfw`, one a recogniser, or of `benchmarks.heldout`.
         folder: Weights folder with `manifest.json`.
         notes: What a user should know; the row's notes stay when None.
 
@@ -38,20 +39,23 @@ def record_scores(
     if name not in rows:
         raise InputError(f"{name}: not in {folder}/manifest.json; known: {', '.join(rows)}")
     row = rows[name]
-    scores = dict(row.scores)
+    scores: dict[str, Any] = dict(row.scores)
     for path in reports:
         report = _read(Path(path))
         used = report["weights"]["sha256"]
         if used != row.sha256:
             raise InputError(f"{path}: made with weights {used[:12]}, not {row.sha256[:12]}; run the benchmark again")
-        scores[f"LFW, {report['embedder']['name']}"] = summarise(report)
+        if report.get("benchmark") == "heldout":
+            scores |= summarise_heldout(report)
+        else:
+            scores[f"LFW, {report['embedder']['name']}"] = summarise(report)
     add_to_manifest(dataclasses.replace(row, scores=scores, notes=row.notes if notes is None else notes), folder)
     write_cards(folder)
     return scores
 
 
 def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Headline figures of one report, as fractions; intervals are 95%.
+    """Headline figures of one LFW report, as fractions; intervals are 95%.
 
     Args:
         report: A `report.json` of `benchmarks.lfw`.
@@ -70,6 +74,41 @@ def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
     return figures
 
 
+def summarise_heldout(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of held-out faces: overall, by group, and of the worst group of each figure, with 95% intervals.
+
+    Args:
+        report: A report of `benchmarks.heldout`.
+    """
+    title = f"Held-out faces ({report['overall']['faces']})"
+    groups = {
+        f"{attribute} {group}": {"faces": str(summary["faces"]), **_heldout_rows(summary)}
+        for attribute, by_group in report["groups"].items()
+        for group, summary in by_group.items()
+        if summary["faces"]
+    }
+    overall = {**_heldout_rows(report["overall"]), "command": report["command"]}
+    return {title: overall, f"{title}, worst group": _heldout_rows(report["worst"]), f"{title}, by group": groups}
+
+
+def _heldout_rows(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The figures of one group of faces as text."""
+    shown = {label: _heldout_cell(summary["figures"].get(name)) for name, label in _HELD_OUT.items()}
+    for embedder, figures in summary["embedders"].items():
+        shown[f"recovered similarity, {embedder}"] = _heldout_cell(figures["recovered"])
+    return {label: cell for label, cell in shown.items() if cell}
+
+
+def _heldout_cell(row: Mapping[str, Any] | None) -> str:
+    """One figure with its interval; a worst group's row says which group it is."""
+    if row is None or row["value"] is None:
+        return ""
+    shown = f"{row['value']:.3f}"
+    if row["ci95"]:
+        shown += f" ({row['ci95'][0]:.3f} to {row['ci95'][1]:.3f})"
+    return shown + (f", {row['attribute']} {row['group']}" if "group" in row else "")
+
+
 def _differences(values: Mapping[str, Any]) -> dict[str, str]:
     """Differences as text with their intervals."""
     shown = {}
@@ -83,7 +122,13 @@ def _read(path: Path) -> dict[str, Any]:
     """Read one report."""
     try:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        summarise(report), report["weights"]["sha256"], report["embedder"]["name"]
+        report["weights"]["sha256"]
+        if report.get("benchmark") == "heldout":
+            summarise_heldout(report)
+        else:
+            summarise(report), report["embedder"]["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: no report of benchmarks.lfw ({type(error).__name__}: {error})") from error
+        raise InputError(
+            f"{path}: no report of benchmarks.lfw or benchmarks.heldout ({type(error).__name__}: {error})"
+        ) from error
     return report

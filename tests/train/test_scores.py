@@ -1,0 +1,114 @@
+"""Reports into the manifest and onto the card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskfix.base import InputError
+from maskfix.train.scores import record_scores, summarise, summarise_heldout
+from maskfix.weights import WeightsRow, add_to_manifest, read_manifest
+
+SHA = hashlib.sha256(b"x").hexdigest()
+RATES = ("0.01", "0.001")
+
+
+def lfw_report(sha: str = SHA) -> dict[str, Any]:
+    points = {rate: {"tpr": tpr} for rate, tpr in zip(RATES, (0.9, 0.8), strict=True)}
+    difference = {"auc": {"value": 0.01, "ci95": [0.005, 0.02]}, "0.01": {"value": -0.1, "ci95": None}}
+    return {
+        "weights": {"sha256": sha},
+        "embedder": {"name": "dlib"},
+        "methods": {"clean": {"auc": 0.99, "tpr_at_fpr": points}, "masked": {"auc": 0.97, "tpr_at_fpr": points}},
+        "recovered": {"auc": 0.5, "0.01": None},
+        "difference": {"completed_minus_masked": difference},
+        "command": "python -m benchmarks.lfw",
+    }
+
+
+def row(value: float | None, **where: str) -> dict[str, Any]:
+    return {"value": value, "ci95": None if value is None else [value - 0.1, value + 0.1], "faces": 40, **where}
+
+
+def summary(faces: int, value: float, **where: str) -> dict[str, Any]:
+    names = ("psnr", "psnr_masked", "ssim", "sharpness", "psnr_before")
+    figures = {name: row(value + place, **where) for place, name in enumerate(names)}
+    return {"faces": faces, "figures": figures, "embedders": {"dlib": {"recovered": row(value / 10, **where)}}}
+
+
+def heldout_report() -> dict[str, Any]:
+    worst = summary(0, 1.0, attribute="age", group="0-12")
+    worst["figures"]["ssim"] = None
+    return {
+        "benchmark": "heldout",
+        "weights": {"sha256": SHA},
+        "overall": summary(90, 5.0),
+        "groups": {"sex": {"male": summary(50, 4.0), "female": summary(40, 6.0), "unlabelled": summary(0, 0.0)}},
+        "worst": worst,
+        "command": "python -m benchmarks.heldout",
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "net.tag.safetensors").write_bytes(b"x")
+    add_to_manifest(WeightsRow("net.tag", "net", "net.tag.safetensors", SHA, 1, notes="soft"), tmp_path)
+    return tmp_path
+
+
+def written(folder: Path, report: dict[str, Any], name: str = "report.json") -> Path:
+    path = folder / name
+    path.write_text(json.dumps(report), encoding="utf-8")
+    return path
+
+
+def test_summarise__headline_figures() -> None:
+    found = summarise(lfw_report())
+    assert found["clean"] == {"auc": 0.99, "tpr_at_0.01": 0.9, "tpr_at_0.001": 0.8}
+    assert found["recovered"] == {"auc": 0.5, "0.01": None}
+    assert found["completed_minus_masked"] == {"auc": "+0.0100 (+0.0050 to +0.0200)", "0.01": "-0.1000"}
+    assert "clean_completed" not in found
+
+
+def test_summarise_heldout__overall_groups_and_worst() -> None:
+    found = summarise_heldout(heldout_report())
+    assert list(found) == [f"Held-out faces (90){part}" for part in ("", ", worst group", ", by group")]
+    overall, worst, groups = found.values()
+    assert overall["PSNR inside, dB"] == "6.000 (5.900 to 6.100)"
+    assert overall["recovered similarity, dlib"] == "0.500 (0.400 to 0.600)"
+    assert overall["command"] == "python -m benchmarks.heldout"
+    assert worst["PSNR, dB"] == "1.000 (0.900 to 1.100), age 0-12"
+    # No group is large enough for this figure.
+    assert "SSIM" not in worst
+    assert groups["sex female"]["faces"] == "40"
+    assert groups["sex male"]["PSNR, dB"].startswith("4.000")
+    assert "sex unlabelled" not in groups
+
+
+def test_record_scores__both_kinds_of_reports(folder: Path) -> None:
+    reports = [written(folder, lfw_report()), written(folder, heldout_report(), "heldout.json")]
+    scores = record_scores("net.tag", reports, folder)
+    assert read_manifest(folder)[0].scores == json.loads(json.dumps(scores))
+    assert next(iter(scores)) == "LFW, dlib"
+    card = (folder / "net.tag.md").read_text(encoding="utf-8")
+    assert "| Held-out faces (90), worst group.PSNR, dB | 1.000 (0.900 to 1.100), age 0-12 |" in card
+    assert "soft" in card
+    record_scores("net.tag", [], folder, notes="sharp")
+    assert read_manifest(folder)[0].notes == "sharp"
+
+
+def test_record_scores__refuses_what_is_no_report_of_these_weights(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"not in .*known: net\.tag"):
+        record_scores("net.other", [], folder)
+    with pytest.raises(InputError, match=f"made with weights bbbbbbbbbbbb, not {SHA[:12]}; run the benchmark again"):
+        record_scores("net.tag", [written(folder, lfw_report("b" * 64))], folder)
+    broken = heldout_report()
+    del broken["worst"]
+    for report in (broken, {"weights": {"sha256": SHA}}):
+        with pytest.raises(InputError, match=r"no report of benchmarks\.lfw or benchmarks\.heldout"):
+            record_scores("net.tag", [written(folder, report)], folder)
+    assert read_manifest(folder)[0].scores == {}
