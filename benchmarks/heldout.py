@@ -43,7 +43,7 @@ from benchmarks.groups import (
 )
 from benchmarks.lfw import Bars
 from benchmarks.report import check_out, commit_of_checkout, package_versions, peak_rss_bytes
-from maskfix.align import estimate_similarity, warp
+from maskfix.align import fit_layout, warp
 from maskfix.base import (
     BoolArray,
     CheckpointError,
@@ -169,7 +169,7 @@ def _embed(embedder: Embedder, methods: Sequence[UInt8Array]) -> list[DoubleArra
     """Unit vectors of canonical crops, `(N, D)` a method; nan where the recogniser gave no unit vector."""
     crops = np.concatenate(methods)
     layout = embedder.layout
-    matrix = estimate_similarity(canonical_layout(crops.shape[1]).array, layout.array)
+    matrix = fit_layout(canonical_layout(crops.shape[1]).array, layout)
     # What a layout shows beyond the canonical crop is its reflection, as beyond the photograph in the store itself.
     warped = [warp(crop, matrix, layout.size, border="reflect") for crop in crops]
     vectors = np.asarray(embedder.embed(np.stack(warped)), dtype=np.float64)

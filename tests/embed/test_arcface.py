@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from maskfix.base import EmbedderError, InputError, UInt8Array
-from maskfix.embed.arcface import PACKS, ArcFaceEmbedder
+from maskfix.embed.arcface import PACKS, ArcFaceEmbedder, insightface_root
 from maskfix.embed.base import Embedder
 from tests.embed.onnx_files import RECOGNISER, write_picture_network, write_recogniser
 
@@ -33,6 +34,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise ConnectionError("no route to host")
 
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("INSIGHTFACE_HOME", raising=False)
     monkeypatch.setattr("requests.get", refuse)
     return tmp_path
 
@@ -188,6 +190,54 @@ class TestPack:
         assert capsys.readouterr().out == ""
         assert [item for item in home.rglob("*") if item.is_file()] == []
         assert not folder.exists()
+
+    def test_the_message_tells_the_way(self, home: Path) -> None:
+        with pytest.raises(EmbedderError, match=r"its recogniser is w600k_r50\.onnx") as raised:
+            ArcFaceEmbedder("buffalo_l")
+        command = f"`insightface-cli model.download buffalo_l --root {home / '.insightface'}`"
+        assert command in str(raised.value)
+
+    def test_another_root(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("INSIGHTFACE_HOME", str(home / "elsewhere"))
+        folder = home / "elsewhere" / "models" / "buffalo_s"
+        folder.mkdir(parents=True)
+        right = write_recogniser(folder / "w600k_mbf.onnx")
+        assert ArcFaceEmbedder("buffalo_s").path == right
+        assert insightface_root() == home / "elsewhere"
+
+    def test_a_pack_of_ones_own(self, home: Path) -> None:
+        folder = home / ".insightface" / "models" / "mine"
+        folder.mkdir(parents=True)
+        right = write_recogniser(folder / "recogniser.onnx")
+        assert ArcFaceEmbedder("mine").path == right
+
+    @staticmethod
+    def write_manifest(folder: Path, **recognition: Any) -> None:
+        content = {"manifest_version": 2, "model_id": "x", "license": "MODEL.LICENSE"}
+        tasks = {"recognition": {"file": "a.onnx", **recognition}}
+        (folder / "manifest.json").write_text(json.dumps(content | {"tasks": tasks}))
+
+    def test_a_manifest_says_which_file_and_how(self, home: Path) -> None:
+        folder = home / ".insightface" / "models" / "raccoon_s"
+        folder.mkdir(parents=True)
+        path = write_recogniser(folder / "a.onnx")
+        write_recogniser(folder / "z.onnx")
+        crops = _crops(2)
+        self.write_manifest(folder, preprocessing="embedded")
+        embedder = ArcFaceEmbedder("raccoon_s")
+        assert embedder.path == path
+        raw = embedder._model.session.run(None, {"x": crops.transpose(0, 3, 1, 2).astype(np.float32)})[0]
+        np.testing.assert_allclose(
+            embedder.embed(crops), raw / np.linalg.norm(raw, axis=1, keepdims=True), rtol=1e-4, atol=1e-5
+        )
+
+    def test_a_manifest_with_another_hash(self, home: Path) -> None:
+        folder = home / ".insightface" / "models" / "raccoon_s"
+        folder.mkdir(parents=True)
+        write_recogniser(folder / "a.onnx")
+        self.write_manifest(folder, sha256="0" * 64)
+        with pytest.raises(EmbedderError, match="SHA-256 mismatch"):
+            ArcFaceEmbedder("raccoon_s")
 
     def test_unknown_name(self, home: Path) -> None:
         with pytest.raises(EmbedderError, match=", ".join(PACKS)):

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
-from maskfix.embed.base import Embedder, unit_rows
+import cv2
+import numpy as np
+import pytest
+
+from maskfix.base import InputError, UInt8Array
+from maskfix.embed.base import Embedder, grey_crops, unit_rows
 
 
 class TestUnitRows:
@@ -13,6 +18,41 @@ class TestUnitRows:
 
     def test_zeros_stay_finite(self) -> None:
         assert unit_rows(np.zeros((1, 3))).tolist() == [[0, 0, 0]]
+
+
+class TestGreyCrops:
+    @staticmethod
+    def every_shade(count: int = 3) -> UInt8Array:
+        return np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
+
+    def test_is_opencvs_grey(self) -> None:
+        crops = self.every_shade()
+        expected = [cv2.cvtColor(np.ascontiguousarray(crop[..., ::-1]), cv2.COLOR_BGR2GRAY) for crop in crops]
+        found = grey_crops(crops)
+        assert found.shape == (3, 64, 64)
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, expected)
+        weighed = crops @ np.array([0.299, 0.587, 0.114])
+        assert np.abs(found - weighed).max() < 0.51
+
+    @pytest.mark.parametrize(("suffix", "off"), [(".png", 1), (".bmp", 1), (".jpg", 2)])
+    def test_is_near_what_opencv_reads_as_grey(self, tmp_path: Path, suffix: str, off: int) -> None:
+        """But for the rounding of each decoder; a JPEG keeps a grey picture of its own."""
+        y, x = np.mgrid[0:64, 0:64]
+        photo = np.dstack([128 + 100 * np.sin(x / 9), 3 * y + 20, 255 - 2 * x - y]).astype(np.uint8)
+        path = tmp_path / f"photo{suffix}"
+        cv2.imwrite(str(path), photo, [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111])
+        read_bgr = np.asarray(cv2.imread(str(path)), np.uint8)
+        found = grey_crops(read_bgr[None, ..., ::-1])[0]
+        assert np.abs(found.astype(int) - np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))).max() <= off
+
+    def test_no_crops(self) -> None:
+        assert grey_crops(self.every_shade(0)).shape == (0, 64, 64)
+
+    @pytest.mark.parametrize("crops", [np.zeros((2, 8, 8), np.uint8), np.zeros((2, 8, 8, 3), np.float32)])
+    def test_wrong_crops(self, crops: UInt8Array) -> None:
+        with pytest.raises(InputError, match="crops: expected"):
+            grey_crops(crops)
 
 
 def test_protocol_refuses_other_things() -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import maskfix.embed
@@ -22,7 +23,41 @@ class TestLoad:
         pytest.importorskip("dlib")
         assert load("dlib").layout.size == 150
 
-    @pytest.mark.parametrize("spec", ["facenet", "", "arcface", "arcface:", "dlib:", "human:", "ARCFACE:x.onnx"])
+    def test_onnx(self, tmp_path: Path) -> None:
+        path = write_recogniser(tmp_path / "tiny.onnx")
+        embedder = load(f"onnx:{path}?layout=arcface_112", device="cpu", batch_size=2)
+        assert embedder.name == "onnx:tiny"
+        # The same file, read the same way: insightface's range and order are this door's defaults.
+        crops = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
+        np.testing.assert_allclose(embedder.embed(crops), load(f"arcface:{path}").embed(crops), atol=2e-5)
+        assert embedder.sha256 == load(f"arcface:{path}").sha256
+
+    @pytest.mark.parametrize("prefix", ["lightcnn", "facenet", "human", "arcface", "onnx"])
+    def test_missing_files_are_named(self, tmp_path: Path, prefix: str) -> None:
+        suffix = {"human": "faceres.json", "arcface": "x.onnx", "onnx": "x.onnx?layout=arcface_112"}.get(
+            prefix, "x.pth"
+        )
+        with pytest.raises(EmbedderError, match=str(tmp_path)) as raised:
+            load(f"{prefix}:{tmp_path}/{suffix}")
+        assert "no such" in str(raised.value)
+
+    @pytest.mark.parametrize(
+        "spec",
+        [
+            "lightcnn",
+            "lightcnn:",
+            "onnx:",
+            "facenet:",
+            "file.onnx",
+            "facenet",
+            "",
+            "arcface",
+            "arcface:",
+            "dlib:",
+            "human:",
+            "ARCFACE:x.onnx",
+        ],
+    )
     def test_unknown(self, spec: str) -> None:
         with pytest.raises(EmbedderError, match="is unknown; known: ") as raised:
             load(spec)
