@@ -94,8 +94,9 @@ def load_scores(path: str | Path) -> SavedScores:
 def overlay(paths: Sequence[str | Path], out: str | Path, methods: Sequence[str] = OVERLAID) -> Path:
     """Draw the ROC curves of saved runs into one figure.
 
-    A curve that two runs share to the last bit (the clean pictures of one recogniser under two completions) is drawn
-    once. With one run the curves are named by their methods, with several by run and method.
+    The colour of a curve is its method's, its line its run's. A curve that two runs share to the last bit (the clean
+    pictures of one recogniser under two completions) is drawn once. With one run the curves are named by their methods,
+    with several by run and method.
 
     Args:
         paths: One or more scores.npz.
@@ -113,12 +114,14 @@ def overlay(paths: Sequence[str | Path], out: str | Path, methods: Sequence[str]
         raise InputError("ROC: expected at least one scores.npz, got none")
     names = _run_names([Path(path) for path in paths])
     runs = {name: load_scores(path) for name, path in zip(names, paths, strict=True)}
-    return RocDisplay.from_scores(_curves(runs, methods)).save(out)
+    return RocDisplay.from_recognisers(_curves(runs, methods)).save(out)
 
 
-def _curves(runs: Mapping[str, SavedScores], methods: Sequence[str]) -> dict[str, tuple[FloatArray, BoolArray]]:
-    """Scores and flags of each curve under its name; equal curves once."""
-    curves: dict[str, tuple[FloatArray, BoolArray]] = {}
+def _curves(
+    runs: Mapping[str, SavedScores], methods: Sequence[str]
+) -> dict[str, dict[str, tuple[FloatArray, BoolArray]]]:
+    """Scores and flags of each run's methods; equal curves once."""
+    curves: dict[str, dict[str, tuple[FloatArray, BoolArray]]] = {name: {} for name in runs}
     seen: set[tuple[str, bytes, bytes]] = set()
     for name, run in runs.items():
         for method in methods:
@@ -127,8 +130,8 @@ def _curves(runs: Mapping[str, SavedScores], methods: Sequence[str]) -> dict[str
             key = (method, run.scores[method].tobytes(), run.same.tobytes())
             if key not in seen:
                 seen.add(key)
-                curves[f"{name}: {method}" if len(runs) > 1 else method] = (run.scores[method], run.same)
-    if not curves:
+                curves[name][method] = (run.scores[method], run.same)
+    if not any(curves.values()):
         known = sorted({method for run in runs.values() for method in run.scores})
         raise InputError(f"ROC: no run has a method of {', '.join(methods) or 'none'}; they have: {', '.join(known)}")
     return curves

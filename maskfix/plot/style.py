@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -145,3 +146,14 @@ def percent(value: float, _position: int | None = None) -> str:
     """
     digits = f"{value * 100:.8f}".rstrip("0").rstrip(".")
     return f"{digits}%"
+
+
+def power_of_ten(value: float, _position: int | None = None) -> str:
+    """A power of ten as mathematical text, for tick labels of very small rates.
+
+    Example:
+        >>> power_of_ten(1e-6), power_of_ten(1.0)
+        ('$10^{-6}$', '1')
+    """
+    exponent = round(math.log10(value))
+    return f"$10^{{{exponent}}}$" if exponent else "1"

@@ -7,10 +7,10 @@ import pytest
 from sklearn import metrics as reference
 
 from maskfix.base import InputError
-from maskfix.metrics import auc, roc_curve, tpr_at_fpr
+from maskfix.metrics import RocCurve, auc, roc_curve, tpr_at_fpr
 from maskfix.plot import RocDisplay
-from maskfix.plot.roc import POINTS_PER_DECADE, thin
 from maskfix.plot.style import METHOD_COLOURS
+from maskfix.plot.thinning import POINTS_PER_DECADE, thin
 
 
 def method(seed: int, distance: float, pairs: int = 3000) -> tuple[np.ndarray, np.ndarray]:
@@ -117,3 +117,35 @@ def test_roc__bad_input() -> None:
         RocDisplay.from_scores({"a": (np.array([0.9]), np.array([True]))})
     with pytest.raises(InputError, match="floor"):
         thin(roc_curve([0.1], [0.2]), 0.0)
+
+
+def test_from_scores__many_pairs_are_thinned_but_exact() -> None:
+    scores, same = method(4, 3, 60_000)
+    display = RocDisplay.from_scores({"clean": (scores, same)}, fprs=(1e-3, 1e-6)).plot()
+    fpr, tpr, _ = reference.roc_curve(same, scores, drop_intermediate=False)
+    curve = display.curves["clean"]
+    assert len(curve.fpr) < 2 * POINTS_PER_DECADE * np.log10(60_000) + 10
+    exact = set(zip(fpr.tolist(), tpr.tolist(), strict=True))
+    assert set(zip(curve.fpr.tolist(), curve.tpr.tolist(), strict=True)) <= exact
+    x, y = display.line_.get_data()
+    point = display.points["clean"][0]
+    assert y[np.isclose(x, point.fpr, rtol=1e-9)].tolist() == [point.tpr]
+    assert not display.points["clean"][1].resolvable
+
+
+def test_plot__begins_at_one_in_a_million() -> None:
+    # As many impostor pairs as IJB-C has, as counts: no list of scores that long is needed to draw.
+    pairs = 15_638_932
+    fpr = np.append(np.arange(40), np.geomspace(40, pairs, 2000).astype(int)) / pairs
+    curve = RocCurve(fpr, np.linspace(0.5, 1, len(fpr)), -np.linspace(0, 1, len(fpr)))
+    display = RocDisplay(curves={"clean": curve}, areas={"clean": 1}, floors={"clean": 1 / pairs}, rates=(1e-6, 1e-7))
+    ax = display.plot().ax_
+    assert ax.get_xlim() == (1e-6, 1.0)
+    assert display.line_.get_xdata()[0] == 1e-6
+    assert display.line_.get_ydata()[0] == curve.tpr[15]  # 15 of 15,638,932 pairs are just below 1e-6
+    assert len(display.line_.get_xdata()) <= 6 * POINTS_PER_DECADE + 3
+    display.figure_.draw_without_rendering()
+    labels = [text.get_text() for text in ax.get_xticklabels()]
+    assert "$10^{-6}$" in labels
+    upright = [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1]
+    assert upright == [1e-6]

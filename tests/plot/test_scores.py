@@ -65,3 +65,38 @@ def test_scores__bad_input(methods: dict[str, tuple[np.ndarray, np.ndarray]]) ->
         ScoreHistogramDisplay.from_scores(methods, bins=0)
     with pytest.raises(InputError, match="got 0 scores"):
         ScoreHistogramDisplay.from_scores({"a": (np.array([-np.inf, -np.inf]), np.array([True, False]))})
+
+
+def test_from_scores__float32_counts_as_numpy_counts() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.normal(size=3_000_000).astype(np.float32)
+    same = np.arange(len(scores)) % 100 == 0
+    display = ScoreHistogramDisplay.from_scores({"clean": (scores, same)}, bins=50)
+    counts, edges = np.histogram(scores[~same].astype(np.float64), display.edges)
+    np.testing.assert_array_equal(display.edges, np.linspace(scores.min(), scores.max(), 51, dtype=np.float64))
+    np.testing.assert_array_equal(edges, display.edges)
+    # Values on an edge may fall to either side of it where the edges are given as numbers.
+    np.testing.assert_allclose(display.impostor["clean"] * (~same).sum(), counts, atol=1)
+
+
+def test_thresholds__of_the_first_method(methods: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    display = ScoreHistogramDisplay.from_scores(methods, fprs=(0.1, 0.01), threshold=0.0)
+    scores, same = methods["clean"]
+    impostor = np.sort(scores[~same])[::-1]
+    assert display.thresholds == {"clean FMR 10%": impostor[30], "clean FMR 1%": impostor[3]}
+    display.plot(log=True)
+    legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert legend[2:] == [
+        "threshold 0.000",
+        f"threshold {impostor[30]:.3f} (clean FMR 10%)",
+        f"threshold {impostor[3]:.3f} (clean FMR 1%)",
+    ]
+    for ax in display.axes_:
+        assert [line.get_xdata()[0] for line in ax.lines] == [0.0, impostor[30], impostor[3]]
+        assert len({str(line.get_linestyle()) for line in ax.lines}) == 3
+        assert ax.get_yscale() == "log"
+
+
+def test_thresholds__none_for_a_rate_that_accepts_all() -> None:
+    scores, same = np.array([0.9, 0.1]), np.array([True, False])
+    assert ScoreHistogramDisplay.from_scores({"a": (scores, same)}, fprs=(1.0,)).thresholds == {}

@@ -11,7 +11,7 @@ import pytest
 
 from maskfix.base import InputError
 from maskfix.plot import RocDisplay
-from maskfix.plot.style import method_styles, percent
+from maskfix.plot.style import method_styles, percent, power_of_ten
 
 
 @pytest.fixture
@@ -69,3 +69,7 @@ def test_method_styles__never_twice_the_same() -> None:
 )
 def test_percent(value: float, text: str) -> None:
     assert percent(value) == text
+
+
+def test_power_of_ten() -> None:
+    assert [power_of_ten(10.0**-exponent) for exponent in range(3)] == ["1", "$10^{-1}$", "$10^{-2}$"]

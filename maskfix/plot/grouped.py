@@ -1,0 +1,263 @@
+"""Curves of several methods and recognisers in one figure: names, colours and lines, a legend by recogniser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from numpy.typing import ArrayLike
+
+from maskfix.base import InputError
+from maskfix.metrics import OperatingPoint, RocCurve, operating_points, split_scores
+from maskfix.plot.style import INK, method_styles
+from maskfix.plot.thinning import figure_curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+Pairs = tuple[ArrayLike, ArrayLike]
+"""Scores `(P,)` and flags of genuine pairs `(P,)` bool."""
+
+_LINES = (
+    "-",
+    (0, (5, 1.6)),
+    (0, (1.4, 1.2)),
+    (0, (4, 1.2, 1.2, 1.2)),
+    (0, (9, 2.5)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
+_MARKERS = "osD^vPX"
+_STACKED = 4
+"""Recognisers that stand above each other in one column of the legend."""
+_COLUMN_INCHES = 2.15
+
+
+class CurveName(NamedTuple):
+    """What a curve shows.
+
+    Attributes:
+        recogniser: The recogniser; empty where the figure shows one only.
+        method: The method, such as "clean", "masked" or "completed".
+    """
+
+    recogniser: str
+    method: str
+
+
+class ComputedCurves(NamedTuple):
+    """What ROC and DET figures are drawn from, each by the curve's name.
+
+    Attributes:
+        curves: Curve of each method, exact or thinned.
+        figures: One figure of each curve, such as its AUC.
+        floors: 1 / number of impostor pairs.
+        points: Operating points; empty where no rates were asked for.
+        names: Recogniser and method.
+    """
+
+    curves: dict[str, RocCurve]
+    figures: dict[str, float]
+    floors: dict[str, float]
+    points: dict[str, tuple[OperatingPoint, ...]]
+    names: dict[str, CurveName]
+
+
+def compute_curves(
+    recognisers: Mapping[str, Mapping[str, Pairs]],
+    fprs: Sequence[float],
+    figure: Callable[[ArrayLike, ArrayLike], float],
+) -> ComputedCurves:
+    """Compute curves and operating points, one curve after the other: 15 million pairs are split once and dropped.
+
+    Args:
+        recognisers: Scores and flags of each method of each recogniser.
+        fprs: False match rates of the operating points, each in (0, 1].
+        figure: Function of genuine and impostor scores, such as `metrics.auc`.
+
+    Raises:
+        InputError: If two curves would have one name, or scores and flags are not as `metrics.split_scores` wants them.
+    """
+    scores, names = name_curves(recognisers)
+    made = ComputedCurves({}, {}, {}, {}, names)
+    for name, pairs in scores.items():
+        genuine, impostor = split_scores(*pairs)
+        made.curves[name] = figure_curve(genuine, impostor, fprs)
+        made.figures[name] = figure(genuine, impostor)
+        made.floors[name] = 1 / len(impostor)
+        if fprs:
+            made.points[name] = operating_points(genuine, impostor, fprs)
+    return made
+
+
+def name_curves(
+    recognisers: Mapping[str, Mapping[str, Pairs]],
+) -> tuple[dict[str, Pairs], dict[str, CurveName]]:
+    """One level of names for methods by recogniser: "recogniser: method", or the method alone for one recogniser.
+
+    Args:
+        recognisers: Scores and flags of each method of each recogniser.
+
+    Returns:
+        Scores and flags, and what each of them shows, both by the curve's name.
+
+    Raises:
+        InputError: If two curves would have one name.
+
+    Example:
+        >>> pairs = ([0.9, 0.1], [True, False])
+        >>> name_curves({"a": {"clean": pairs}, "b": {"clean": pairs}})[1]["b: clean"]
+        CurveName(recogniser='b', method='clean')
+    """
+    scores: dict[str, Pairs] = {}
+    names: dict[str, CurveName] = {}
+    for recogniser, methods in recognisers.items():
+        for method, pairs in methods.items():
+            key = f"{recogniser}: {method}" if len(recognisers) > 1 else method
+            if key in names:
+                raise InputError(f"curves: two curves are named {key!r}; name recognisers and methods apart")
+            scores[key] = pairs
+            names[key] = CurveName(recogniser if len(recognisers) > 1 else "", method)
+    return scores, names
+
+
+def curve_styles(names: Mapping[str, CurveName]) -> dict[str, dict[str, Any]]:
+    """Colour, line and marker of each curve.
+
+    Of one recogniser, methods differ in colour and line. Of several, the colour is the method's, the line and the
+    marker are the recogniser's.
+
+    Example:
+        >>> styles = curve_styles({"x": CurveName("a", "masked"), "y": CurveName("b", "masked")})
+        >>> styles["x"]["color"] == styles["y"]["color"], styles["x"]["linestyle"] == styles["y"]["linestyle"]
+        (True, False)
+    """
+    methods = method_styles(dict.fromkeys(name.method for name in names.values()))
+    recognisers = list(dict.fromkeys(name.recogniser for name in names.values()))
+    styles = {}
+    for key, name in names.items():
+        place = recognisers.index(name.recogniser)
+        style = {**methods[name.method], "marker": _MARKERS[place % len(_MARKERS)]}
+        if len(recognisers) > 1:
+            style["linestyle"] = _LINES[place % len(_LINES)]
+        styles[key] = style
+    return styles
+
+
+def figure_width(width: float, names: Mapping[str, CurveName]) -> float:
+    """Width of a new figure in inches: of its axes, and of the legend beside them where there is one.
+
+    Args:
+        width: Width of the axes with their labels.
+        names: What each curve shows.
+    """
+    count = len({name.recogniser for name in names.values()})
+    return width if count == 1 else width + _COLUMN_INCHES * -(-count // _STACKED)
+
+
+def mark_points(
+    ax: Axes, marks: Sequence[tuple[float, float]], style: Mapping[str, Any], *, clip_on: bool = True
+) -> None:
+    """Mark operating points of one curve.
+
+    Args:
+        ax: The axes.
+        marks: Place of each, in the axes' data.
+        style: The curve's, of `curve_styles`.
+        clip_on: Cut marks off at the axes' edge.
+    """
+    if not marks:
+        return
+    x, y = zip(*marks, strict=True)
+    ax.plot(
+        x,
+        y,
+        linestyle="none",
+        marker=style["marker"],
+        markersize=6.5,
+        markerfacecolor=style["color"],
+        markeredgecolor="white",
+        markeredgewidth=1.2,
+        label="_nolegend_",
+        clip_on=clip_on,
+        zorder=4,
+    )
+
+
+def draw_legend(
+    ax: Axes,
+    names: Mapping[str, CurveName],
+    lines: Mapping[str, Line2D],
+    figures: Mapping[str, str],
+    *,
+    heading: str,
+    corner: str,
+) -> None:
+    """Name all curves: inside the axes for one recogniser, beside them in one group a recogniser for several.
+
+    Args:
+        ax: The axes.
+        names: What each curve shows.
+        lines: The drawn curves.
+        figures: A figure to stand beside each curve's name, such as its AUC in percent.
+        heading: What that figure is.
+        corner: Corner of the axes that curves leave free, such as "lower right".
+    """
+    groups: dict[str, list[str]] = {}
+    for key, name in names.items():
+        groups.setdefault(name.recogniser, []).append(key)
+    if len(groups) == 1:
+        labels = [f"{names[key].method}  ({heading} {figures[key]})" for key in lines]
+        for line, label in zip(lines.values(), labels, strict=True):
+            line.set_label(label)
+        look = {"frameon": True, "framealpha": 0.9, "edgecolor": "none", "fontsize": 9.5, "handlelength": 3.2}
+        ax.legend(loc=corner, **look)
+        return
+    cells = _legend_cells(groups, names, figures)
+    legend = ax.legend(
+        [lines.get(key) or _nothing() for key, _ in cells],
+        [text for _, text in cells],
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1),
+        borderaxespad=0,
+        ncols=-(-len(groups) // _STACKED),
+        frameon=False,
+        fontsize=9,
+        handlelength=3.2,
+        columnspacing=1.6,
+        title=f"Recogniser, method and {heading}",
+        alignment="left",
+    )
+    legend.get_title().set(fontsize=9, color="#606060")
+    for (_, text), artist in zip(cells, legend.get_texts(), strict=True):
+        artist.set_color(INK)
+        if text in groups:
+            artist.set_fontweight("bold")
+
+
+def _legend_cells(
+    groups: Mapping[str, Sequence[str]], names: Mapping[str, CurveName], figures: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Curve and text of each cell of the legend, column by column, as matplotlib fills it."""
+    methods = list(dict.fromkeys(name.method for name in names.values()))
+    cells: list[tuple[str, str]] = []
+    for recogniser, keys in groups.items():
+        own = {names[key].method: key for key in keys}
+        present = [own[method] for method in methods if method in own]
+        cells.append(("", recogniser))
+        cells += [(key, f"{names[key].method}  {figures[key]}") for key in present]
+        # In several columns a group must not break in two, so all groups are equally long.
+        if len(groups) > _STACKED:
+            cells += [("", "")] * (len(methods) - len(present))
+    if len(groups) > _STACKED:
+        columns = -(-len(groups) // _STACKED)
+        rows = -(-len(groups) // columns)
+        cells += [("", "")] * ((columns * rows - len(groups)) * (len(methods) + 1))
+    return cells
+
+
+def _nothing() -> Line2D:
+    """A line that draws nothing, for the empty cells of a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="none")
