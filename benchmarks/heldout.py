@@ -200,7 +200,7 @@ def load_restorer(weights: str | Path, device: str = "auto", batch_size: int = 3
         return Deoccluder.from_pretrained(weights, device=device, batch_size=batch_size)
     from maskfix.restore import create_network
     from maskfix.train.checkpoint import read_checkpoint
-    from maskfix.train.completion import averaged_weights
+    from maskfix.train.averaging import averaged_weights
 
     path = Path(weights)
     digest = file_sha256(path)

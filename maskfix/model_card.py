@@ -32,7 +32,10 @@ def model_card(row: WeightsRow) -> str:
         "Commit": f"`{row.commit}`" if row.commit else "not stated",
     }
     parts = [f"# {row.name}", _table(facts, ("", ""))]
-    usage = f'from maskfix import Deoccluder\n\ndeoccluder = Deoccluder.from_pretrained("{row.name}")'
+    if row.arch.startswith("lightcnn"):
+        usage = f'from maskfix.embed import load\n\nrecogniser = load("lightcnn:{row.name}")'
+    else:
+        usage = f'from maskfix import Deoccluder\n\ndeoccluder = Deoccluder.from_pretrained("{row.name}")'
     parts += ["## Use", f"```python\n{usage}\n```"]
     if row.scores:
         parts += ["## Scores", "Rates are fractions between 0 and 1.", _table(row.scores, ("measure", "value"))]

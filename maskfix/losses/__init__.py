@@ -9,6 +9,7 @@ from maskfix.losses.occlusion import OcclusionLoss, dice_loss, occlusion_loss
 from maskfix.losses.perceptual import perceptual_loss
 from maskfix.losses.perturb import random_view
 from maskfix.losses.reconstruction import reconstruction_loss
+from maskfix.losses.relational import relational_loss
 from maskfix.losses.style import gram, style_loss
 from maskfix.losses.texture import TextureNetwork, TextureTarget, texture_target_of
 from maskfix.losses.weights import PAPER_WEIGHTS, ObjectiveWeights
@@ -38,6 +39,7 @@ __all__ = [
     "perceptual_loss",
     "random_view",
     "reconstruction_loss",
+    "relational_loss",
     "style_loss",
     "texture_target_of",
 ]

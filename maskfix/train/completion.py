@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from maskfix.base import CheckpointError, InputError
 from maskfix.data import decode_correspondence
 from maskfix.losses import Outputs, Targets, TextureNetwork, completion_objective, random_view
 from maskfix.restore import CompletionNetwork, create_network
 from maskfix.train.adversary import Adversary
+from maskfix.train.averaging import average_of, averaged_weights, averaging
 from maskfix.train.checkpoint import (
     append_log,
     drop_leftovers,
@@ -89,7 +90,7 @@ def train_completion(
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = create_network(config.network, config.fusion).to(memory_format=torch.channels_last)
-    average = AveragedModel(network, multi_avg_fn=_averaging(config.average), use_buffers=True)
+    average = average_of(network, config.average)
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     record = _record(config, texture)
     state = load_checkpoint(out / CHECKPOINT, record)
@@ -117,7 +118,7 @@ def train_completion(
     for step, batch in enumerate(batches(dataset, first, config.steps, workers), first):
         figures = _step(parts, step, batch)
         # Early averages would remember the first, random weights for long; a short memory grows into the full one.
-        average.multi_avg_fn = _averaging(min(config.average, (1 + step) / (10 + step)))
+        average.multi_avg_fn = averaging(min(config.average, (1 + step) / (10 + step)))
         average.update_parameters(network)
         last = step + 1 == config.steps
         if config.validate_every and (last or (step + 1) % config.validate_every == 0) and len(validation):
@@ -149,11 +150,6 @@ def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]
 def released(average: AveragedModel, network: CompletionNetwork, config: CompletionConfig) -> torch.nn.Module:
     """The network that is validated and released: the moving average where there is one."""
     return average.module if config.average else network
-
-
-def _averaging(decay: float) -> Any:
-    """Torch's exponential moving average with a given decay."""
-    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
 
 def _texture(
@@ -190,12 +186,6 @@ def _take(path: str | Path, module: torch.nn.Module, pick: Callable[[dict[str, A
         module.load_state_dict(pick(state))
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not hold the weights that this run starts from") from error
-
-
-def averaged_weights(average: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A moving average's weights under the network's own names."""
-    prefix = "module."
-    return {key[len(prefix) :]: value for key, value in average.items() if key.startswith(prefix)}
 
 
 def _restore(

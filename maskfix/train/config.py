@@ -100,7 +100,7 @@ class CommonConfig:
         Raises:
             InputError: If steps or batch size are below 1, a number is out of range, or a name is unknown.
         """
-        check_choice("network", self.network, CONFIGS)
+        check_choice("network", self.network, self.networks())
         if self.steps < 1 or self.batch_size < 1:
             raise InputError(f"steps and batch_size: expected at least 1, got {self.steps} and {self.batch_size}")
         check_choice("schedule", self.schedule, ("constant", "cosine"))
@@ -108,6 +108,16 @@ class CommonConfig:
         check_range("held_out", self.held_out, 0, 1)
         for name in ("warmup", "seed", "checkpoint_seconds"):
             check_range(name, getattr(self, name), 0, sys.maxsize)
+
+    @classmethod
+    def networks(cls) -> tuple[str, ...]:
+        """Names that `network` may have."""
+        return tuple(CONFIGS)
+
+    @property
+    def size(self) -> int:
+        """Side of the crops that the training reads, in pixels."""
+        return CONFIGS[self.network].size
 
 
 @dataclass(frozen=True)
@@ -185,6 +195,53 @@ class CompletionConfig(CommonConfig):
         check_range("average", self.average, 0, 1 - 1e-9)
         for name in ("texture_start", "validate_every", "clip", "adversarial"):
             check_range(name, getattr(self, name), 0, sys.maxsize)
+
+
+@dataclass(frozen=True)
+class DistillationConfig(CommonConfig):
+    """The distillation of recognisers into a LightCNN.
+
+    Attributes:
+        relational: Weight of the relational term; the cosine term weighs 1.
+        average: Decay of the moving average of the weights, which is what is released.
+        validate_every: Steps between validations on the held-out faces; 0 switches them off.
+        clip: Largest norm of the gradient; 0 switches clipping off.
+        views: `clean` is the share of views without a mask, half of them by default.
+    """
+
+    network: str = "lightcnn9"
+    batch_size: int = 24
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    warmup: int = 100
+    precision: str = "bf16-mixed"
+    relational: float = 10.0
+    average: float = 0.999
+    validate_every: int = 500
+    clip: float = 1.0
+    views: ViewConfig = field(default_factory=lambda: ViewConfig(clean=0.5))
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing.
+
+        Raises:
+            InputError: As `CommonConfig`; or if a weight, the average's decay, `validate_every` or `clip` is out of
+                range.
+        """
+        super().__post_init__()
+        check_range("average", self.average, 0, 1 - 1e-9)
+        for name in ("relational", "validate_every", "clip"):
+            check_range(name, getattr(self, name), 0, sys.maxsize)
+
+    @classmethod
+    def networks(cls) -> tuple[str, ...]:
+        """Names that `network` may have."""
+        return ("lightcnn9", "lightcnn29", "lightcnn29v2")
+
+    @property
+    def size(self) -> int:
+        """Side of the canonical crops that the student's crops are cut from, in pixels."""
+        return 128
 
 
 def load_config(kind: type[Config], path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from maskfix.base import DatasetError, DependencyError, InputError, resolve_device
 from maskfix.data import FaceStore, held_out, open_store
 from maskfix.occlude import Occluder, folder_templates
-from maskfix.restore import CONFIGS
 from maskfix.train.config import CommonConfig
 from maskfix.train.views import OccludedViews
 
@@ -88,7 +87,7 @@ def open_views(
         DatasetError: If the crops' size is not the network's, or fewer training faces remain than one batch.
     """
     store: FaceStore = open_store(faces)
-    size = CONFIGS[config.network].size
+    size = config.size
     if store.size != size:
         raise DatasetError(
             f"{faces}: crops of {store.size} pixels, the network wants {size}; prepare them with --size {size}"

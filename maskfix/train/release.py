@@ -10,16 +10,17 @@ from pathlib import Path
 
 from maskfix.base import CheckpointError, InputError
 from maskfix.model_card import write_cards
+from maskfix.train.averaging import averaged_weights
 from maskfix.train.checkpoint import read_checkpoint
-from maskfix.train.completion import CHECKPOINT, LOG, averaged_weights
+from maskfix.train.completion import CHECKPOINT
 from maskfix.weights import add_to_manifest, save_weights
 
 
 def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: str, folder: str | Path) -> Path:
-    """Write the averaged weights of a stage 2 checkpoint as a release.
+    """Write the averaged weights of a checkpoint, of stage 2 or of a distillation, as a release.
 
     Args:
-        checkpoint: `completion.pt`, or the folder that holds it.
+        checkpoint: `completion.pt`, the folder that holds it, or `distillation.pt`.
         name: `arch.tag`; also the stem of the file.
         data: What it was trained on.
         licence: What the training data allow.
@@ -29,14 +30,14 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
         Path of the safetensors file.
 
     Raises:
-        CheckpointError: If the checkpoint is missing, damaged or none of stage 2.
+        CheckpointError: If the checkpoint is missing, damaged, or of another stage.
         InputError: If the name does not start with the network's.
     """
     path, folder = Path(checkpoint), Path(folder)
     path = path / CHECKPOINT if path.is_dir() else path
     state = read_checkpoint(path)
     if not {"average", "network", "config", "step"} <= state.keys():
-        raise CheckpointError(f"{path}: no checkpoint of stage 2")
+        raise CheckpointError(f"{path}: no checkpoint of stage 2 or of a distillation")
     config = state["config"]
     if not re.fullmatch(re.escape(config["network"]) + r"\.[\w.-]+", name):
         raise InputError(f"name: expected {config['network']}.TAG, got {name!r}")
@@ -44,7 +45,7 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
     target = folder / f"{name}.safetensors"
     row = save_weights(target, network, config["network"], {"step": str(state["step"])})
     training = {"config": config, "steps": state["step"], "samples": state["step"] * config["batch_size"]}
-    training["last_validation"] = _last_validation(path.with_name(LOG))
+    training["last_validation"] = _last_validation(path.with_suffix(".jsonl"))
     row = dataclasses.replace(row, name=name, data=data, licence=licence, commit=_commit(), training=training)
     add_to_manifest(row, folder)
     write_cards(folder)

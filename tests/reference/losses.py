@@ -140,3 +140,14 @@ def area(images: Array, factor: int, weight: Array | None = None) -> tuple[Array
                     if w.sum() > 0:
                         means[n, c, y, x] = (images[n, c, rows, columns] * w).sum() / w.sum()
     return means, shares
+
+
+def relational(embedding: Array, target: Array) -> float:
+    """Squared differences of cosines, one pair of different faces at a time."""
+
+    def cosine(rows: Array, i: int, j: int) -> float:
+        dot = sum(a * b for a, b in zip(rows[i], rows[j], strict=True))
+        return float(dot / math.sqrt(sum(a * a for a in rows[i]) * sum(b * b for b in rows[j])))
+
+    pairs = [(i, j) for i in range(len(embedding)) for j in range(len(embedding)) if i != j]
+    return sum((cosine(embedding, i, j) - cosine(target, i, j)) ** 2 for i, j in pairs) / len(pairs)

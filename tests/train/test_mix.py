@@ -9,8 +9,8 @@ import torch
 
 from maskfix.base import CheckpointError, InputError
 from maskfix.restore import create_network
+from maskfix.train.averaging import averaged_weights
 from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
-from maskfix.train.completion import averaged_weights
 from maskfix.train.mix import mix_checkpoints
 
 

@@ -1,0 +1,231 @@
+"""A recogniser of our own: LightCNN taught by recognisers that exist, on faces without names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
+
+from maskfix.align import fit_layout
+from maskfix.base import CheckpointError, FloatArray, UInt8Array, canonical_layout
+from maskfix.embed import grey_crops, load, load_layout
+from maskfix.embed.lightcnn import DIMENSION, create_lightcnn
+from maskfix.losses import identity_cosine_loss, relational_loss
+from maskfix.train.averaging import average_of, averaging
+from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, save_checkpoint, trim_log
+from maskfix.train.config import DistillationConfig, as_plain
+from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
+from maskfix.train.teachers import joint_target, teacher_embeddings
+from maskfix.train.views import BatchDataset, OccludedViews, batches
+
+CHECKPOINT = "distillation.pt"
+LOG = "distillation.jsonl"
+
+_LAYOUT = "lightcnn_128"
+
+
+class Lesson(NamedTuple):
+    """What one step teaches.
+
+    Attributes:
+        faces: `(2B, 128, 128)` uint8 grey: B faces, then the same faces in another view.
+        rows: `(2B,)` rows of the targets.
+    """
+
+    faces: Tensor
+    rows: Tensor
+
+
+class LessonDataset(Dataset[Any]):
+    """Lessons by step number: two views of each face, moved, relit and coarsened apart, some of them masked.
+
+    Args:
+        views: Where faces and masks come from; its configuration's `clean` is the share of views without a mask.
+        faces: Indices of the faces to draw from.
+        batch_size: B, faces a step.
+        seed: Seed of every draw.
+    """
+
+    def __init__(self, views: OccludedViews, faces: NDArray[np.int64], batch_size: int, seed: int) -> None:
+        self._data = BatchDataset(views, faces, batch_size, seed, pairs=True)
+
+    def __getitem__(self, step: int) -> Lesson:
+        """The lesson of one step."""
+        pair: Any = self._data[step]
+        crops = torch.cat([view.occluded for view in pair]).numpy()
+        rows = torch.from_numpy(np.tile(self._data.indices(step), 2))
+        return Lesson(torch.from_numpy(student_crops(crops)), rows)
+
+
+def student_crops(crops: UInt8Array) -> UInt8Array:
+    """Canonical crops `(N, S, S, 3)` uint8 as the student sees them, `(N, 128, 128)` uint8 grey."""
+    layout = load_layout(_LAYOUT)
+    matrix = fit_layout(canonical_layout(crops.shape[1]).array, layout)
+    side = (layout.size, layout.size)
+    return np.stack([cv2.warpAffine(grey, matrix, side, borderMode=cv2.BORDER_REPLICATE) for grey in grey_crops(crops)])
+
+
+def train_recogniser(
+    config: DistillationConfig,
+    faces: str | Path,
+    out: str | Path,
+    teachers: Sequence[str],
+    templates: str | Path | None = None,
+    device: str = "auto",
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Path:
+    """Distil recognisers into a LightCNN; continues from its checkpoint.
+
+    The student's embedding is regressed on the teachers' joint target (cosine), and its cosines between faces on theirs
+    (relational). No name of a person is used, so any faces will do.
+
+    Args:
+        config: The distillation's configuration.
+        faces: Folder that `maskfix prepare` wrote.
+        out: Folder for `distillation.pt`, `distillation.jsonl` and the teachers' embeddings.
+        teachers: Specs of recognisers, see `maskfix.embed.list_embedders`.
+        templates: Folder in MaskTheFace's layout, or None for this project's own templates.
+        device: `auto`, `cpu` or `cuda`.
+        workers: Processes that make batches.
+        progress: Called after each step.
+
+    Returns:
+        Path of the checkpoint; its `average` entry is what is released.
+
+    Raises:
+        DatasetError: If the faces or templates cannot be used.
+        CheckpointError: If a checkpoint is damaged or of another configuration.
+        InputError: If no teacher is given.
+        EmbedderError: If a teacher cannot be loaded.
+    """
+    out = Path(out)
+    fabric = make_fabric(config.precision, device)
+    views, training, validation = open_views(faces, templates, config)
+    embedders = [load(spec, device) for spec in teachers]
+    target = joint_target([teacher_embeddings(views.store, one, out) for one in embedders], DIMENSION)
+    record = as_plain(config) | {"teachers": [one.name for one in embedders]}
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        network = create_lightcnn(config.network)
+        _initialise(network)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = average_of(network, config.average)
+    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    first = _restore(load_checkpoint(out / CHECKPOINT, record), network, average, optimiser, out)
+    model, optimiser = fabric.setup(network, optimiser)
+    average.to(fabric.device)
+    targets = torch.from_numpy(target).to(fabric.device)
+    out.mkdir(parents=True, exist_ok=True)
+    drop_leftovers(out / CHECKPOINT)
+
+    def save(step: int) -> None:
+        stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
+        save_checkpoint(out / CHECKPOINT, stored | {"average": average.state_dict()})
+
+    saver = Saver(save, config.checkpoint_seconds)
+    lessons: Any = LessonDataset(views, training, config.batch_size, config.seed)
+    for step, lesson in enumerate(batches(lessons, first, config.steps, workers), first):
+        set_learning_rate(optimiser, learning_rate(config, step))
+        figures = _step(config, lesson, targets, fabric, model, optimiser)
+        average.multi_avg_fn = averaging(min(config.average, (1 + step) / (10 + step)))
+        average.update_parameters(network)
+        last = step + 1 == config.steps
+        if config.validate_every and (last or (step + 1) % config.validate_every == 0) and len(validation) > 1:
+            figures |= _validate(average.module, views, validation, target, config, fabric)
+        append_log(out / LOG, {"step": step + 1, **figures})
+        saver.maybe(step + 1, last)
+        if progress:
+            progress(step + 1, figures)
+    return out / CHECKPOINT
+
+
+def _initialise(network: nn.Module) -> None:
+    """Start where signals keep their size: of two channels the larger goes on, which ReLU's rule fits well enough."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _restore(
+    state: dict[str, Any] | None,
+    network: nn.Module,
+    average: AveragedModel,
+    optimiser: torch.optim.Optimizer,
+    out: Path,
+) -> int:
+    """Load a checkpoint; returns the steps done."""
+    trim_log(out / LOG, state["step"] if state else 0)
+    if state is None:
+        return 0
+    try:
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{out / CHECKPOINT}: of another network; remove it to start anew") from error
+    return int(state["step"])
+
+
+def _step(
+    config: DistillationConfig, lesson: Lesson, targets: Tensor, fabric: Any, model: Any, optimiser: Any
+) -> dict[str, float]:
+    """One optimiser step; returns the terms."""
+    wanted = targets[lesson.rows]
+    with fabric.autocast():
+        found = model(as_grey(lesson.faces, fabric.device)).float()
+    cosine, relational = identity_cosine_loss(found, wanted), relational_loss(found, wanted)
+    total = cosine + config.relational * relational
+    optimiser.zero_grad(set_to_none=True)
+    fabric.backward(total)
+    if config.clip:
+        fabric.clip_gradients(model, optimiser, max_norm=config.clip)
+    optimiser.step()
+    terms = {"cosine": cosine, "relational": relational, "total": total}
+    return {name: float(value.detach()) for name, value in terms.items()}
+
+
+@torch.no_grad()
+def _validate(
+    network: nn.Module,
+    views: OccludedViews,
+    faces: NDArray[np.int64],
+    target: FloatArray,
+    config: DistillationConfig,
+    fabric: Any,
+) -> dict[str, float]:
+    """Held-out faces as they are: agreement with the teachers, and how many masked views find their own face first."""
+    network.eval()
+    faces = faces[:256]
+    masked: Any = BatchDataset(views, faces, len(faces), config.seed + 1)[0]
+    order = BatchDataset(views, faces, len(faces), config.seed + 1).indices(0)
+    with fabric.autocast():
+        clean, worn = (
+            torch.nn.functional.normalize(
+                network(as_grey(torch.from_numpy(student_crops(crops)), fabric.device)).float()
+            )
+            for crops in (np.asarray(views.store.crops[order]), masked.occluded.numpy())
+        )
+    wanted = torch.from_numpy(target[order]).to(fabric.device)
+    network.train()
+    found = (worn @ clean.T).argmax(1).cpu() == torch.arange(len(order))
+    return {
+        "val_cosine": float((clean * wanted).sum(1).mean()),
+        "val_relational": float(relational_loss(clean, wanted)),
+        "val_found": float(found.float().mean()),
+    }
+
+
+def as_grey(faces: Tensor, device: torch.device) -> Tensor:
+    """`(N, 128, 128)` uint8 to `(N, 1, 128, 128)` float32 in [0, 1]."""
+    return faces.to(device, non_blocking=True)[:, None].float() / 255
