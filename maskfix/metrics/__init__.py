@@ -1,11 +1,19 @@
 """Verification and picture metrics: pure NumPy functions, fractions in [0, 1], a higher score means more alike."""
 
-from maskfix.metrics.bootstrap import BootstrapResult, Interval, MethodIntervals, subject_bootstrap, weighted_statistics
+from maskfix.metrics.bootstrap import (
+    BootstrapResult,
+    Interval,
+    MethodIntervals,
+    own_subjects,
+    subject_bootstrap,
+    weighted_statistics,
+)
+from maskfix.metrics.calibration import calibrate, cllr, min_cllr
 from maskfix.metrics.folds import FoldAccuracy, kfold_accuracy
 from maskfix.metrics.image import laplacian_variance, psnr, ssim
+from maskfix.metrics.ranking import DetCurve, OperatingPoint, SortedScores
 from maskfix.metrics.verification import (
     ErrorRates,
-    OperatingPoint,
     RocCurve,
     auc,
     eer,
@@ -18,18 +26,24 @@ from maskfix.metrics.verification import (
 
 __all__ = [
     "BootstrapResult",
+    "DetCurve",
     "ErrorRates",
     "FoldAccuracy",
     "Interval",
     "MethodIntervals",
     "OperatingPoint",
     "RocCurve",
+    "SortedScores",
     "auc",
+    "calibrate",
+    "cllr",
     "eer",
     "fmr_fnmr",
     "kfold_accuracy",
     "laplacian_variance",
+    "min_cllr",
     "operating_points",
+    "own_subjects",
     "psnr",
     "roc_curve",
     "split_scores",

@@ -1,5 +1,6 @@
-"""Scores of pairs: unit embeddings in, cosine similarities out."""
+"""Scores of pairs: unit embeddings in, cosine similarities out; and templates of several pictures."""
 
 from maskfix.score.pairs import cosine_scores
+from maskfix.score.templates import TemplatePooling, Templates, pair_scores, row_weights
 
-__all__ = ["cosine_scores"]
+__all__ = ["TemplatePooling", "Templates", "cosine_scores", "pair_scores", "row_weights"]

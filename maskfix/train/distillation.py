@@ -117,7 +117,7 @@ def train_recogniser(
         torch.manual_seed(config.seed)
         network = create_lightcnn(config.network)
         _initialise(network)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     average = average_of(network, config.average)
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     first = _restore(load_checkpoint(out / CHECKPOINT, record), network, average, optimiser, out)
