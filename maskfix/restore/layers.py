@@ -76,5 +76,5 @@ class SelfAttention(nn.Module):
         """Map `(N, width, side, side)` to the same shape."""
         tokens = x.flatten(2).transpose(1, 2)
         # What positions add is taken away again, so that a layer that does nothing changes nothing.
-        mixed = self.layer(tokens + self.position) - self.position
+        mixed: Tensor = self.layer(tokens + self.position) - self.position
         return mixed.transpose(1, 2).reshape(x.shape)
