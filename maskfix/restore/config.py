@@ -69,6 +69,7 @@ CONFIGS: dict[str, NetworkConfig] = {
         full_width=24,
         fusion_width=12,
         refined=(2, 3, 4),
+        attended=(3, 4),
     ),
     "cadf_base_128": NetworkConfig(size=128, widths=(64, 128, 256, 512, 512, 512, 512), kernels=(7, 5, 5, 3, 3, 3, 3)),
     "cadf_base_256": NetworkConfig(

@@ -19,7 +19,8 @@ def mix_checkpoints(first: str | Path, second: str | Path, share: float, out: st
 
     Args:
         first: `completion.pt` of a run.
-        second: `completion.pt` of a run that started from the first, or from where the first started.
+        second: `completion.pt` of a run that started from the first, or from where the first started. Layers that the
+            first lacks, since the network was widened in between, are the second's.
         share: The second's share, in [0, 1].
         out: File to write: a checkpoint to start another run from, or to release; it takes its configuration and step
             from the second, and no optimiser: no run continues in it.
@@ -34,11 +35,11 @@ def mix_checkpoints(first: str | Path, second: str | Path, share: float, out: st
         if not {"average", "config", "step"} <= state.keys():
             raise CheckpointError(f"{path}: no checkpoint of stage 2")
     ours, theirs = one["average"], two["average"]
-    if {key: value.shape for key, value in ours.items()} != {key: value.shape for key, value in theirs.items()}:
+    if any(key not in theirs or value.shape != theirs[key].shape for key, value in ours.items()):
         raise CheckpointError(f"{second}: its network is not that of {first}")
     # Counters are no weights: the second's stand.
     mixed = {
-        key: torch.lerp(ours[key], value, share) if value.is_floating_point() else value
+        key: torch.lerp(ours[key], value, share) if key in ours and value.is_floating_point() else value
         for key, value in theirs.items()
     }
     network = {key.removeprefix("module."): value for key, value in mixed.items() if key.startswith("module.")}

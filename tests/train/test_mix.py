@@ -41,6 +41,17 @@ def test_mix__number_by_number(tmp_path: Path) -> None:
     create_network("tiny").load_state_dict(mixed["network"])
 
 
+def test_mix__layers_that_the_second_has_alone(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "1.pt", 1), write(tmp_path / "2.pt", 2)
+    state = read_checkpoint(second)
+    added = torch.arange(3.0)
+    save_checkpoint(second, state | {"average": state["average"] | {"module.more": added}})
+    mixed = read_checkpoint(mix_checkpoints(first, second, 0.25, tmp_path / "mix.pt"))
+    torch.testing.assert_close(mixed["network"]["more"], added)
+    with pytest.raises(CheckpointError, match=r"1\.pt: its network is not that of"):
+        mix_checkpoints(second, first, 0.25, tmp_path / "mix.pt")
+
+
 def test_mix__bad_input(tmp_path: Path) -> None:
     first, second = write(tmp_path / "1.pt", 1), write(tmp_path / "2.pt", 2)
     with pytest.raises(InputError, match="share"):
