@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format lfw clean
+.PHONY: demo test test-deepface lint format lfw clean
 
 demo: $(VENV)/.demo
 	$(BIN)/maskfix demo
 
 test: lint
 	$(BIN)/python -m pytest
+
+# deepface and tensorflow in an environment of their own; the tests need no download.
+test-deepface: $(VENV)-deepface/.ready
+	DEEPFACE_HOME=$(VENV)-deepface $(VENV)-deepface/bin/python -m pytest tests/deepface_environment
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -38,7 +42,16 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/uv
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	@# For the tests of its seam. Its own dependency, dlib, is built from source; dlib-bin is there already.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps face_recognition
+	touch $@
+
+# deepface imports werkzeug, which it declares for its web service only.
+$(VENV)-deepface/.ready: pyproject.toml | $(BIN)/uv
+	$(PYTHON) -m venv $(VENV)-deepface
+	$(BIN)/uv pip install --quiet --python $(VENV)-deepface/bin/python --editable '.[demo]' pytest scipy \
+	  deepface werkzeug tensorflow-cpu tf-keras
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-deepface build dist *.egg-info

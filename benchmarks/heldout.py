@@ -199,8 +199,8 @@ def load_restorer(weights: str | Path, device: str = "auto", batch_size: int = 3
     if not str(weights).endswith(".pt"):
         return Deoccluder.from_pretrained(weights, device=device, batch_size=batch_size)
     from maskfix.restore import create_network
-    from maskfix.train.checkpoint import read_checkpoint
     from maskfix.train.averaging import averaged_weights
+    from maskfix.train.checkpoint import read_checkpoint
 
     path = Path(weights)
     digest = file_sha256(path)

@@ -1,7 +1,7 @@
 """maskfix: completes occluded faces before face verification.
 
-The public names, in the order of the flow: find and align a face, complete it, embed it. Everything is imported on
-first use, so `import maskfix` costs next to nothing.
+The public names, in the order of the flow: find and align a face, complete it, embed it with the recogniser at hand.
+Everything is imported on first use, so `import maskfix` costs next to nothing.
 """
 
 from __future__ import annotations
@@ -16,16 +16,35 @@ _PUBLIC = {
     "Occluder": "maskfix.occlude",
     "Deoccluder": "maskfix.deocclude",
     "Completion": "maskfix.base",
+    "attach": "maskfix.plugin.insightface",
+    "detach": "maskfix.plugin.insightface",
+    "wrap": "maskfix.plugin.wrapping",
     "MaskfixError": "maskfix.base",
     "read_image": "maskfix.base",
     "write_image": "maskfix.base",
 }
 
-__all__ = ["Completion", "Deoccluder", "MaskfixError", "Occluder", "load_detector", "read_image", "write_image"]
+# Modules that users call by their dotted name, such as `maskfix.face_recognition.face_encodings`.
+_MODULES = ("deepface", "face_recognition", "plugin")
+
+__all__ = [
+    "Completion",
+    "Deoccluder",
+    "MaskfixError",
+    "Occluder",
+    "attach",
+    "detach",
+    "load_detector",
+    "read_image",
+    "wrap",
+    "write_image",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
+    """Import a public name or module on first use."""
+    if name in _MODULES:
+        return importlib.import_module(f"maskfix.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'maskfix' has no attribute {name!r}; public: {', '.join(_PUBLIC)}")
     value = getattr(importlib.import_module(_PUBLIC[name]), name)

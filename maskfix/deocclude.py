@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -109,6 +109,29 @@ class Deoccluder:
             InputError: If type, shape or size differ.
         """
         return self._run(crops)[0]
+
+    def fit(self, crops: Any, y: Any = None) -> Self:
+        """Nothing is learned: with `transform`, this makes a Deoccluder a step of scikit-learn's pipelines.
+
+        Args:
+            crops: Ignored.
+            y: Ignored.
+
+        Returns:
+            Self. For parameters and modes, see `maskfix.plugin.sklearn.DeoccluderTransformer`.
+        """
+        return self
+
+    def transform(self, crops: UInt8Array) -> UInt8Array:
+        """The completed crops, `complete(crops).images`.
+
+        Args:
+            crops: `(N, S, S, 3)` uint8 RGB.
+
+        Raises:
+            InputError: If type, shape or size differ.
+        """
+        return self.complete(crops).images
 
     def restore(self, photo: UInt8Array, landmarks: NDArray[Any]) -> UInt8Array:
         """Complete one face inside its photograph; only occluded pixels change.

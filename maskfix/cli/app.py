@@ -61,6 +61,65 @@ def demo(
 
 
 @app.command()
+def verify(
+    first: Annotated[Path, typer.Argument(metavar="A", help="picture with a face")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="picture with a face")],
+    embedder: Annotated[str, typer.Option(help="recogniser, such as dlib or arcface:PATH.onnx")] = "dlib",
+    mode: Annotated[
+        str, typer.Option(help="gate (complete occluded faces), always, observe (complete none) or fuse")
+    ] = "gate",
+    threshold: Annotated[
+        float | None, typer.Option(help="similarity above which it is one person; the shipped one when left out")
+    ] = None,
+    fmr: Annotated[float, typer.Option(help="false match rate of the shipped threshold: 0.001 or 0.01")] = 0.001,
+    weights: Annotated[str, typer.Option(help="released weights, or a .safetensors file")] = "cadf_small_128",
+    detector: Annotated[str, typer.Option(help="landmarks: auto, mesh or mtcnn")] = "auto",
+    panel: Annotated[
+        Path | None,
+        typer.Option(help="picture of both faces; runs/verify/panel.png when left out, none with --json"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    device: Device = "auto",
+) -> None:
+    """Say whether two pictures show one person: exit code 0 same, 1 different, 2 error or no threshold known.
+
+    Occluded faces are completed first. Of several faces on a picture, the largest near the centre is compared.
+    """
+    from maskfix.cli.verify import VerifySettings, run_verify
+
+    settings = VerifySettings(
+        embedder, mode, threshold=threshold, fmr=fmr, weights=weights, detector=detector, device=device
+    )
+    target = panel or (None if as_json else Path("runs/verify/panel.png"))
+    raise typer.Exit(run_verify(first, second, settings, target, as_json))
+
+
+@app.command()
+def complete(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="IN...", help="picture, folder, quoted glob, or several pictures")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="picture or folder to write; never an input")],
+    mode: Annotated[str, typer.Option(help="gate (complete occluded faces) or always (every face)")] = "gate",
+    workers: Annotated[int, typer.Option(help="processes; each loads the networks")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="make pictures again that are there already")] = False,
+    weights: Annotated[str, typer.Option(help="released weights, or a .safetensors file")] = "cadf_small_128",
+    detector: Annotated[str, typer.Option(help="landmarks: auto, mesh or mtcnn")] = "auto",
+    device: Device = "auto",
+) -> None:
+    """Complete the occluded faces of pictures; run again, it goes on where it was stopped.
+
+    The tree of the inputs is mirrored, formats stay, pictures are turned upright by their EXIF tag. A picture without
+    an occluded face is copied as it is. Exit code 0; 1 where a picture shows no face or cannot be read (they are
+    listed in OUT/failures.csv); 2 on errors.
+    """
+    from maskfix.cli.complete import CompleteSettings, run_complete
+
+    settings = CompleteSettings(mode, weights=weights, detector=detector, device=device)
+    raise typer.Exit(run_complete(inputs, out, settings, workers, overwrite))
+
+
+@app.command()
 def prepare(
     images: Annotated[Path, typer.Option(help="folder of face photographs, searched to any depth")],
     out: Annotated[Path, typer.Option(help="folder for the prepared faces")],
@@ -133,6 +192,29 @@ def completion(
             progress=progress,
             more_identity=more_identity or (),
             judges=judge or (),
+        )
+    typer.echo(f"checkpoint: {path}")
+
+
+@train_app.command()
+def recogniser(
+    faces: Annotated[Path, typer.Option(help="folder that maskfix prepare wrote")],
+    out: Annotated[Path, typer.Option(help="folder for checkpoint, log and the teachers' embeddings")],
+    teacher: Annotated[list[str], typer.Option(help="recogniser to learn from, such as dlib; repeat it for several")],
+    config: Annotated[Path | None, typer.Option(help="TOML with a DistillationConfig; defaults when left out")] = None,
+    templates: Annotated[Path | None, typer.Option(help="mask templates in MaskTheFace's layout")] = None,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(help="processes that make batches")] = 1,
+    steps: Annotated[int | None, typer.Option(help="steps in all; the configuration's when left out")] = None,
+) -> None:
+    """Distil recognisers into a LightCNN of one's own; no names of people are needed."""
+    from maskfix.train.config import DistillationConfig, load_config
+    from maskfix.train.distillation import train_recogniser
+
+    settings = load_config(DistillationConfig, config, {"steps": steps})
+    with _Steps("distillation", settings.steps) as progress:
+        path = train_recogniser(
+            settings, faces, out, teacher, templates=templates, device=device, workers=workers, progress=progress
         )
     typer.echo(f"checkpoint: {path}")
 

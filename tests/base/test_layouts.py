@@ -31,3 +31,8 @@ def test_impossible_size(size: int) -> None:
 def test_wrong_number_of_points() -> None:
     with pytest.raises(InputError, match="crop layout 'four': expected 5 points and size >= 8, got 4 and 112"):
         CropLayout("four", 112, arcface_layout(112).points[:4])
+
+
+def test_unknown_fit() -> None:
+    with pytest.raises(InputError, match="crop layout 'x': fit: 'best' is unknown; known: points, midpoints, box"):
+        CropLayout("x", 112, arcface_layout(112).points, fit="best")

@@ -1,0 +1,296 @@
+"""`maskfix verify`: are the faces on two pictures those of one person? Occluded faces are completed first."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from maskfix.align import align
+from maskfix.base import (
+    BoolArray,
+    Completion,
+    DoubleArray,
+    FloatArray,
+    UInt8Array,
+    check_range,
+    read_image,
+    resolve_device,
+)
+from maskfix.cli.faces import FaceFinder
+from maskfix.cli.thresholds import Threshold, find_threshold
+from maskfix.deocclude import Deoccluder
+from maskfix.embed import Embedder, load
+from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamResult, SeamSettings, embed_by_mode
+from maskfix.plugin.photograph import complete_photos
+
+SAME, DIFFERENT, UNDECIDED = 0, 1, 2
+"""Exit codes; 2 is that of every error as well: no decision came of it."""
+
+
+@dataclass(frozen=True)
+class VerifySettings:
+    """How two pictures are compared.
+
+    Attributes:
+        embedder: Recogniser, see `maskfix.embed.load`.
+        mode: `gate`: only faces that are occluded count as completed; `always`: all of them; `observe`: none, both
+            similarities are shown; `fuse`: like `gate`, with both embeddings mixed.
+        threshold: Similarity above which two faces are one person's; the shipped one when None.
+        fmr: False match rate of the shipped threshold, 0.01 or 0.001.
+        coverage: Occluded share of the canonical crop above which a face counts as occluded.
+        weights: Released weights, or a `.safetensors` file.
+        detector: `auto`, `mesh` or `mtcnn`.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    embedder: str = "dlib"
+    mode: str = "gate"
+    threshold: float | None = None
+    fmr: float = 0.001
+    coverage: float = GATE_THRESHOLD
+    weights: str = "cadf_small_128"
+    detector: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what no comparison could be made with.
+
+        Raises:
+            InputError: If the mode is unknown or a number out of range.
+        """
+        if self.threshold is not None:
+            check_range("threshold", self.threshold, -1, 1)
+        _ = self.seam
+
+    @property
+    def seam(self) -> SeamSettings:
+        """The same as the seams of `maskfix.plugin` take it."""
+        return SeamSettings(self.mode, self.coverage)
+
+
+class Face(NamedTuple):
+    """One of the two faces.
+
+    Attributes:
+        picture: Its file.
+        faces: Faces on the picture; the largest near the centre is the one compared.
+        coverage: Occluded share of its canonical crop, in [0, 1].
+        completed: Whether the recogniser saw it completed.
+    """
+
+    picture: str
+    faces: int
+    coverage: float
+    completed: bool
+
+
+class Verification(NamedTuple):
+    """What came of a comparison.
+
+    Attributes:
+        similarity: Cosine similarity that decides, in [-1, 1].
+        original: The similarity without completion.
+        completed: The similarity with every face completed.
+        threshold: What it was decided by; None where no threshold is known for the recogniser.
+        faces: The two faces.
+        embedder: Name and sha256 of the recogniser.
+        weights: Name of the completing network's weights.
+        mode: How completion was used.
+    """
+
+    similarity: float
+    original: float
+    completed: float
+    threshold: Threshold | None
+    faces: tuple[Face, Face]
+    embedder: tuple[str, str]
+    weights: str
+    mode: str
+
+    @property
+    def same(self) -> bool | None:
+        """Whether the two are one person; None where there is no threshold to decide by."""
+        return None if self.threshold is None else self.similarity > self.threshold.value
+
+    @property
+    def exit_code(self) -> int:
+        """0 same, 1 different, 2 undecided."""
+        return {True: SAME, False: DIFFERENT, None: UNDECIDED}[self.same]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values, for `--json`."""
+        known = None
+        if self.threshold is not None:
+            known = self.threshold._asdict()
+            if self.threshold.completed is not None:
+                known["completed"] = dict(zip(("fmr", "fnmr"), self.threshold.completed, strict=True))
+        return {
+            "same": self.same,
+            "similarity": self.similarity,
+            "similarity_original": self.original,
+            "similarity_completed": self.completed,
+            "threshold": known,
+            "mode": self.mode,
+            "faces": [face._asdict() for face in self.faces],
+            "embedder": dict(zip(("name", "sha256"), self.embedder, strict=True)),
+            "weights": self.weights,
+        }
+
+
+class _Pair(NamedTuple):
+    """Two pictures and what was found on them."""
+
+    photos: tuple[UInt8Array, UInt8Array]
+    five: FloatArray
+    counts: tuple[int, int]
+
+
+def run_verify(
+    first: Path, second: Path, settings: VerifySettings, panel: Path | None = None, as_json: bool = False
+) -> int:
+    """Compare two pictures, print what came of it, and write a panel.
+
+    Args:
+        first: A picture with a face.
+        second: Another one.
+        settings: How they are compared.
+        panel: Where a panel goes (.png, .pdf or .svg); none when None.
+        as_json: Print one JSON object instead of lines.
+
+    Returns:
+        The exit code: 0 one person, 1 two people, 2 where no threshold is known for the recogniser.
+
+    Raises:
+        ImageError: If a picture cannot be read or shows no face.
+        EmbedderError: If the recogniser is unknown or cannot be loaded.
+        WeightsError: If the weights are unknown or damaged.
+        InputError: If a setting is out of range.
+    """
+    photos = (read_image(first), read_image(second))
+    recogniser = load(settings.embedder, settings.device)
+    threshold = (
+        find_threshold(recogniser.name, recogniser.sha256, settings.fmr)
+        if settings.threshold is None
+        else Threshold(settings.threshold)
+    )
+    blind = Deoccluder.from_pretrained(settings.weights, settings.device)
+    finder = FaceFinder(settings.detector, resolve_device(settings.device))
+    found = [finder.require(photo, path) for photo, path in zip(photos, (first, second), strict=True)]
+    pair = _Pair(photos, np.stack([points[0] for points in found]), (len(found[0]), len(found[1])))
+    completer = Completer(blind, settings.seam)
+    restored, result = complete_photos(completer, pair.photos, pair.five)
+    similarities = _similarities(recogniser, pair, restored, result, completer)
+    faces = tuple(
+        Face(str(path), count, round(float(covered), 4), bool(seen))
+        for path, count, covered, seen in zip(
+            (first, second), pair.counts, result.completion.coverage, result.used, strict=True
+        )
+    )
+    outcome = Verification(
+        *similarities,
+        threshold=threshold,
+        faces=(faces[0], faces[1]),
+        embedder=(recogniser.name, recogniser.sha256),
+        weights=blind.weights.name if blind.weights else "unnamed",
+        mode=settings.mode,
+    )
+    if panel is not None:
+        _write_panel(panel, pair, blind, result.completion, outcome)
+    if as_json:
+        typer.echo(json.dumps({**outcome.as_json(), "panel": str(panel) if panel else None}))
+    else:
+        for line in (*describe(outcome), *([f"panel       {panel}"] if panel else [])):
+            typer.echo(line)
+    return outcome.exit_code
+
+
+def _similarities(
+    recogniser: Embedder, pair: _Pair, restored: list[UInt8Array], result: SeamResult, completer: Completer
+) -> tuple[float, float, float]:
+    """The similarity that decides, that of the pictures as they came, and that of both faces completed."""
+    five = np.concatenate([pair.five, pair.five])
+    photos = (*pair.photos, *restored)
+    crops = [align(photo, points, recogniser.layout)[0] for photo, points in zip(photos, five, strict=True)]
+    vectors = recogniser.embed(np.stack(crops)).astype(np.float64)
+    original, completed = vectors[:2], vectors[2:]
+
+    def embed(faces: BoolArray) -> DoubleArray:
+        return np.where(faces[:, None], completed, original)
+
+    decisive, _ = embed_by_mode(completer, result, embed)
+    return _cosine(decisive), _cosine(original), _cosine(completed)
+
+
+def _cosine(two: DoubleArray) -> float:
+    """Cosine similarity of two rows."""
+    return float(np.clip(two[0] @ two[1] / np.linalg.norm(two, axis=1).prod(), -1, 1))
+
+
+def describe(result: Verification) -> list[str]:
+    """What came of a comparison, in lines for people."""
+    lines = [f"similarity  {result.similarity:.4f}"]
+    if result.mode == "observe":
+        lines[0] += f"  (completed: {result.completed:.4f}; observed only)"
+    elif any(face.completed for face in result.faces):
+        lines[0] += f"  (without completion: {result.original:.4f})"
+    lines.append(f"decision    {_decision(result)}")
+    known = result.threshold
+    if known is not None and known.completed is not None and any(face.completed for face in result.faces):
+        fmr, fnmr = known.completed
+        lines.append(
+            f"            on masked and completed LFW probes this threshold let {fmr:.2%} of impostors in and turned "
+            f"{fnmr:.1%} of genuine pairs away"
+        )
+    lines += [
+        f"face {side}      {_face_line(face, result.mode)}" for side, face in zip("AB", result.faces, strict=True)
+    ]
+    name, sha256 = result.embedder
+    return [*lines, f"recogniser  {name} (sha256 {sha256[:12]}), faces completed by {result.weights}"]
+
+
+def _decision(result: Verification) -> str:
+    known = result.threshold
+    if known is None:
+        return (
+            f"none: no threshold is known for {result.embedder[0]} with sha256 {result.embedder[1][:12]}; "
+            "give one with --threshold"
+        )
+    verdict = "same person" if result.same else "different people"
+    side = "above" if result.same else "not above"
+    source = known.data
+    if known.fmr is not None:
+        source = f"set for a false match rate of {known.fmr:.1%} on {known.data}, {known.impostors:,} impostors"
+    return f"{verdict}: {side} {known.value:.4f} ({source})"
+
+
+def _face_line(face: Face, mode: str) -> str:
+    treated = "completed" if face.completed else "as it came"
+    if mode == "fuse" and face.completed:
+        treated = "completed and fused with the face as it came"
+    line = f"{face.picture}: {face.coverage:.1%} covered, {treated}"
+    return line if face.faces == 1 else f"{line}; {face.faces} faces, the largest near the centre is compared"
+
+
+def _write_panel(path: Path, pair: _Pair, blind: Deoccluder, completion: Completion, result: Verification) -> None:
+    """Write a panel: a row a face; as it came, completed, occlusion."""
+    from maskfix.plot import CompletionPanelDisplay
+
+    crops = np.stack([align(photo, five, blind.layout)[0] for photo, five in zip(pair.photos, pair.five, strict=True)])
+    columns: dict[str, NDArray[Any]] = {
+        "as it came": crops,
+        "completed": completion.images,
+        "occlusion": completion.occlusion,
+    }
+    labels = [
+        f"{Path(face.picture).name}\n{face.coverage:.1%} covered\n{'completed' if face.completed else 'left alone'}"
+        for face in result.faces
+    ]
+    display = CompletionPanelDisplay(columns=columns, labels=labels)
+    verdict = {True: "same person", False: "different people", None: "undecided"}[result.same]
+    display.plot(title=f"similarity {result.similarity:.3f}: {verdict}").save(path)

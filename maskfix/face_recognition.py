@@ -1,0 +1,315 @@
+"""The functions of the face_recognition package, with occluded faces completed before they are encoded.
+
+    import face_recognition                  becomes    from maskfix import face_recognition
+
+Names, arguments and returned values are those of face_recognition 1.3 (Geitgey). It stands on the same dlib and the
+same four model files, taken from `dlib-bin` and `face-recognition-models` (`pip install maskfix[dlib]`), so it needs no
+build of dlib and no face_recognition. Only `face_encodings` differs, and only for occluded faces: with the gate, the
+encodings of all others are those of the package, to the bit. `configure` chooses another mode; `last.faces` tells what
+was made of the faces of the last call, in each thread apart.
+
+dlib's detectors know no masks. `face_locations(image, model="cnn")` finds more masked faces than the default `hog`;
+locations from any other detector may be given as `known_face_locations`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskfix.base import BoolArray, DependencyError, DoubleArray, UInt8Array
+from maskfix.deocclude import Deoccluder
+from maskfix.embed.dlib_resnet import models_folder
+from maskfix.plugin.base import GATE_THRESHOLD, Completer, LastResult, SeamSettings, embed_by_mode
+from maskfix.plugin.photograph import CompletedPhoto
+
+__all__ = [
+    "batch_face_locations",
+    "compare_faces",
+    "configure",
+    "face_distance",
+    "face_encodings",
+    "face_landmarks",
+    "face_locations",
+    "last",
+    "load_image_file",
+]
+
+Location = tuple[int, int, int, int]
+"""A face: top, right, bottom, left in pixels."""
+
+last = LastResult()
+"""What the last `face_encodings` of this thread made of its faces: `last.faces`, a `FaceCompletion` a face."""
+
+_COMPLETER = Completer()
+
+#: Runs of dlib's 68 points, in the order of the package.
+_LARGE: dict[str, tuple[range, ...]] = {
+    "chin": (range(17),),
+    "left_eyebrow": (range(17, 22),),
+    "right_eyebrow": (range(22, 27),),
+    "nose_bridge": (range(27, 31),),
+    "nose_tip": (range(31, 36),),
+    "left_eye": (range(36, 42),),
+    "right_eye": (range(42, 48),),
+    "top_lip": (range(48, 55), range(64, 59, -1)),
+    "bottom_lip": (range(54, 60), range(48, 49), range(60, 61), range(67, 63, -1)),
+}
+#: The same for dlib's five points.
+_SMALL: dict[str, tuple[range, ...]] = {
+    "nose_tip": (range(4, 5),),
+    "left_eye": (range(2, 4),),
+    "right_eye": (range(2),),
+}
+
+
+def configure(
+    deoccluder: Deoccluder | Completer | str | Path | None = None,
+    mode: str = "gate",
+    threshold: float = GATE_THRESHOLD,
+    share: float = 0.75,
+    device: str = "auto",
+) -> None:
+    """Choose the completing network and the mode of `face_encodings`, for the whole process.
+
+    Args:
+        deoccluder: Name or path of weights, a Deoccluder, or a Completer (whose own settings then count); the released
+            weights when None.
+        mode: `gate`, `always`, `observe` or `fuse`, see `maskfix.plugin.base.SeamSettings`.
+        threshold: Coverage in [0, 1] above which a face counts as occluded.
+        share: Share of the completed face in `fuse`, in [0, 1].
+        device: Where the completing network runs: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        InputError: If the mode or the device is unknown, or a number out of range.
+
+    Example:
+        >>> configure(mode="always")
+        >>> configure()
+    """
+    global _COMPLETER
+    if isinstance(deoccluder, Completer):
+        _COMPLETER = deoccluder
+    else:
+        _COMPLETER = Completer(deoccluder, SeamSettings(mode, threshold, share), device)
+
+
+def face_encodings(
+    face_image: UInt8Array,
+    known_face_locations: Sequence[Location] | None = None,
+    num_jitters: int = 1,
+    model: str = "small",
+) -> list[DoubleArray]:
+    """The 128 numbers of each face of a picture, of occluded faces after their completion.
+
+    Args:
+        face_image: `(H, W, 3)` uint8 RGB.
+        known_face_locations: Faces as (top, right, bottom, left); found by dlib's HOG detector when None.
+        num_jitters: Slightly moved copies of each face that are encoded and averaged.
+        model: `small` (five points) or `large` (68): the landmarks by which dlib cuts its chip.
+
+    Returns:
+        An array `(128,)` float64 a face, as dlib gives it: not of unit length, compared by Euclidean distance.
+
+    Raises:
+        DependencyError: If dlib or its model files are not installed.
+        WeightsError: If the weights of the completing network are missing or damaged.
+        TypeError: From dlib, if the picture is no uint8 RGB.
+    """
+    shapes = _shapes(face_image, known_face_locations, model)
+    encode = functools.partial(_encode, shapes=shapes, num_jitters=num_jitters)
+    colour = isinstance(face_image, np.ndarray) and face_image.dtype == np.uint8 and face_image.shape[2:] == (3,)
+    if not shapes or not colour:
+        # dlib has its own words for pictures that it does not take.
+        last.faces = ()
+        return list(encode([face_image] * len(shapes)))
+    completed = CompletedPhoto(_COMPLETER, face_image, _five(face_image, known_face_locations, shapes))
+
+    def embed(faces: BoolArray) -> DoubleArray:
+        picture = completed.picture(faces)
+        return np.stack(encode([picture if seen else face_image for seen in faces]))
+
+    encodings, last.faces = _with_faces(embed_by_mode(_COMPLETER, completed.result, embed))
+    return [row.copy() for row in encodings]
+
+
+def _with_faces(outcome: tuple[Any, list[Any]]) -> tuple[DoubleArray, tuple[Any, ...]]:
+    return outcome[0], tuple(outcome[1])
+
+
+def _encode(pictures: Sequence[UInt8Array], shapes: Sequence[Any], num_jitters: int) -> list[DoubleArray]:
+    """Encode each face in its own picture."""
+    network = _model("recogniser")
+    return [
+        np.array(network.compute_face_descriptor(picture, shape, num_jitters))
+        for picture, shape in zip(pictures, shapes, strict=True)
+    ]
+
+
+def _five(picture: UInt8Array, locations: Sequence[Location] | None, shapes: Sequence[Any]) -> DoubleArray:
+    """ArcFace's five points of each face, `(N, 5, 2)`; dlib's own five have no mouth, so its 68 are asked."""
+    if shapes[0].num_parts != 68:
+        # The rectangles of the faces that were found are in the shapes, so no face is looked for again.
+        boxes = [shape.rect for shape in shapes] if locations is None else [_rectangle(place) for place in locations]
+        shapes = [_model("large")(picture, box) for box in boxes]
+    points = np.array([_points(shape) for shape in shapes], np.float64)
+    eyes = [points[:, 36:42].mean(1), points[:, 42:48].mean(1)]
+    return np.stack([*eyes, points[:, 30], points[:, 48], points[:, 54]], axis=1)
+
+
+def face_locations(img: UInt8Array, number_of_times_to_upsample: int = 1, model: str = "hog") -> list[Location]:
+    """Faces of a picture as (top, right, bottom, left), cut to the picture.
+
+    Args:
+        img: `(H, W, 3)` uint8 RGB or `(H, W)` uint8.
+        number_of_times_to_upsample: How often the picture is doubled before; finds smaller faces.
+        model: `hog`, or `cnn` (slower, finds more).
+
+    Raises:
+        DependencyError: If dlib or its model files are not installed.
+    """
+    found = _found(img, number_of_times_to_upsample, model)
+    return [_location(face.rect if model == "cnn" else face, img.shape) for face in found]
+
+
+def batch_face_locations(
+    images: Sequence[UInt8Array], number_of_times_to_upsample: int = 1, batch_size: int = 128
+) -> list[list[Location]]:
+    """Faces of several pictures of one size, by the CNN detector; see `face_locations`.
+
+    Args:
+        images: Pictures `(H, W, 3)` uint8 RGB of one size.
+        number_of_times_to_upsample: How often the pictures are doubled before.
+        batch_size: Pictures per call of the network.
+
+    Raises:
+        DependencyError: If dlib or its model files are not installed.
+    """
+    batches = _model("cnn")(images, number_of_times_to_upsample, batch_size=batch_size)
+    return [[_location(face.rect, images[0].shape) for face in faces] for faces in batches]
+
+
+def face_landmarks(
+    face_image: UInt8Array, face_locations: Sequence[Location] | None = None, model: str = "large"
+) -> list[dict[str, list[tuple[int, int]]]]:
+    """Points of the features of each face, by the feature's name.
+
+    Args:
+        face_image: `(H, W, 3)` uint8 RGB or `(H, W)` uint8.
+        face_locations: Faces as (top, right, bottom, left); found by dlib's HOG detector when None.
+        model: `large` (68 points) or `small` (5).
+
+    Raises:
+        ValueError: If the model is neither.
+        DependencyError: If dlib or its model files are not installed.
+    """
+    shapes = _shapes(face_image, face_locations, model)
+    if model not in ("large", "small"):
+        raise ValueError("Invalid landmarks model type. Supported models are ['small', 'large'].")
+    runs = _LARGE if model == "large" else _SMALL
+    every = [_points(shape) for shape in shapes]
+    return [{name: [points[i] for places in parts for i in places] for name, parts in runs.items()} for points in every]
+
+
+def face_distance(face_encodings: Sequence[DoubleArray], face_to_compare: DoubleArray) -> DoubleArray:
+    """Euclidean distance of each encoding to one; smaller means more alike.
+
+    Args:
+        face_encodings: N encodings `(128,)`.
+        face_to_compare: One encoding `(128,)`.
+
+    Returns:
+        `(N,)` float64.
+
+    Example:
+        >>> face_distance([np.zeros(128)], np.ones(128)).round(2)
+        array([11.31])
+    """
+    if len(face_encodings) == 0:
+        return np.empty(0)
+    return np.asarray(np.linalg.norm(face_encodings - face_to_compare, axis=1))
+
+
+def compare_faces(
+    known_face_encodings: Sequence[DoubleArray], face_encoding_to_check: DoubleArray, tolerance: float = 0.6
+) -> list[np.bool_]:
+    """Which known encodings lie within a distance of one.
+
+    Args:
+        known_face_encodings: N encodings `(128,)`.
+        face_encoding_to_check: One encoding `(128,)`.
+        tolerance: Largest distance of two pictures of one person. The usual 0.6 was found on faces without masks;
+            where masked faces are many, choose it on your own.
+
+    Example:
+        >>> compare_faces([np.zeros(128)], np.zeros(128))
+        [True]
+    """
+    return list(face_distance(known_face_encodings, face_encoding_to_check) <= tolerance)
+
+
+def load_image_file(file: str | Path | IO[bytes], mode: str = "RGB") -> NDArray[np.uint8]:
+    """A picture file as an array; EXIF rotation is not applied, as in the package.
+
+    Args:
+        file: Path or open file.
+        mode: `RGB`, or `L` for grey.
+    """
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        return np.array(picture.convert(mode) if mode else picture)
+
+
+def _found(picture: UInt8Array, upsample: int, model: str) -> Any:
+    return _model("cnn" if model == "cnn" else "hog")(picture, upsample)
+
+
+def _shapes(picture: UInt8Array, locations: Sequence[Location] | None, model: str) -> list[Any]:
+    """The landmarks that dlib sees in each face."""
+    boxes = _found(picture, 1, "hog") if locations is None else [_rectangle(place) for place in locations]
+    predictor = _model("small" if model == "small" else "large")
+    return [predictor(picture, box) for box in boxes]
+
+
+def _points(shape: Any) -> list[tuple[int, int]]:
+    return [(part.x, part.y) for part in shape.parts()]
+
+
+def _rectangle(location: Location) -> Any:
+    top, right, bottom, left = location
+    return _dlib().rectangle(left, top, right, bottom)
+
+
+def _location(box: Any, shape: tuple[int, ...]) -> Location:
+    return max(box.top(), 0), min(box.right(), shape[1]), min(box.bottom(), shape[0]), max(box.left(), 0)
+
+
+_FILES = {
+    "large": ("shape_predictor", "shape_predictor_68_face_landmarks.dat"),
+    "small": ("shape_predictor", "shape_predictor_5_face_landmarks.dat"),
+    "cnn": ("cnn_face_detection_model_v1", "mmod_human_face_detector.dat"),
+    "recogniser": ("face_recognition_model_v1", "dlib_face_recognition_resnet_model_v1.dat"),
+}
+
+
+@functools.cache
+def _model(name: str) -> Any:
+    """One of dlib's networks, loaded once."""
+    if name == "hog":
+        return _dlib().get_frontal_face_detector()
+    kind, file = _FILES[name]
+    return getattr(_dlib(), kind)(str(models_folder() / file))
+
+
+def _dlib() -> Any:
+    try:
+        import dlib
+    except ImportError as error:
+        raise DependencyError(f"face_recognition needs dlib: pip install maskfix[dlib] ({error})") from error
+    return dlib

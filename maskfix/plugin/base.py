@@ -1,0 +1,341 @@
+"""What every seam shares: modes, the completing network behind them, what is told of a face, embeddings mixed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maskfix.base import (
+    BoolArray,
+    Completion,
+    CropLayout,
+    FloatArray,
+    InputError,
+    UInt8Array,
+    check_choice,
+    check_range,
+    resolve_device,
+)
+from maskfix.deocclude import Deoccluder
+
+MODES = ("gate", "always", "observe", "fuse")
+"""What a seam does with a face, see `SeamSettings.mode`."""
+
+GATE_THRESHOLD = 0.04
+"""Coverage of the canonical crop above which a face counts as occluded."""
+
+_WEIGHTS = "cadf_small_128"
+
+
+@dataclass(frozen=True)
+class SeamSettings:
+    """How a seam treats faces.
+
+    Attributes:
+        mode: `gate`: a face whose coverage exceeds the threshold is completed, any other passes untouched, to the bit.
+            `always`: every face is completed. `observe`: the recogniser is given what it was given before; the
+            embedding of the completed face is computed besides, and both are kept. `fuse`: as `gate`, but an occluded
+            face gets a mixture of the embeddings of the completed and the original face.
+        threshold: Coverage in [0, 1] (occluded share of the canonical crop) above which a face counts as occluded.
+        share: Share of the completed face in `fuse`, in [0, 1].
+
+    Raises:
+        InputError: If the mode is unknown or a number is out of range.
+
+    Example:
+        >>> SeamSettings("always").threshold == GATE_THRESHOLD
+        True
+    """
+
+    mode: str = "gate"
+    threshold: float = GATE_THRESHOLD
+    share: float = 0.75
+
+    def __post_init__(self) -> None:
+        """Refuse unknown modes and numbers out of range."""
+        check_choice("mode", self.mode, MODES)
+        check_range("threshold", self.threshold, 0, 1)
+        check_range("share", self.share, 0, 1)
+
+
+class SeamResult(NamedTuple):
+    """What a seam made of N canonical crops.
+
+    Attributes:
+        images: `(N, S, S, 3)` uint8 RGB: the completed crop where `used`, elsewhere the very input.
+        completion: What the network made of every crop, used or not.
+        used: Which faces are completed, `(N,)` bool; none in `observe`.
+    """
+
+    images: UInt8Array
+    completion: Completion
+    used: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class FaceCompletion:
+    """What is told of one face; insightface's faces carry it as `face.completion`.
+
+    Attributes:
+        occlusion: Probability that a pixel of the canonical crop was occluded, `(S, S)` float32 in [0, 1].
+        coverage: Occluded share of the canonical crop, in [0, 1].
+        occluded: Whether the coverage exceeds the threshold.
+        used: Whether the recogniser was given the completed face.
+        crop: The completed canonical crop, `(S, S, 3)` uint8 RGB.
+        mode: Mode of the seam.
+        original: Embedding of the face as it was; in `observe` and `fuse` only, elsewhere None.
+        completed: Embedding of the completed face; likewise.
+    """
+
+    occlusion: FloatArray
+    coverage: float
+    occluded: bool
+    used: bool
+    crop: UInt8Array
+    mode: str
+    original: Any = None
+    completed: Any = None
+
+    @property
+    def crop_bgr(self) -> UInt8Array:
+        """The completed crop in OpenCV's order, `(S, S, 3)` uint8."""
+        return np.ascontiguousarray(self.crop[..., ::-1])
+
+
+class Completer:
+    """A completing network with the settings of a seam.
+
+    The network is loaded on first use, once a device. Several threads may share one Completer. Pickled, it takes the
+    weights' name or path along and loads them where it is unpickled (a Deoccluder handed over by the caller travels
+    whole). After a fork it goes on working in the child, with one thread of torch, as PyTorch's own data loaders do:
+    the threads of the parent are not copied. CUDA survives no fork; start processes with `spawn` there.
+
+    Args:
+        deoccluder: Name or path of the weights, or a Deoccluder, which stays on its device; `cadf_small_128` when None.
+        settings: How faces are treated; `SeamSettings()` when None.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`, which follows the wrapped recogniser.
+
+    Raises:
+        InputError: If the device is not there.
+
+    Attributes:
+        settings: How faces are treated.
+
+    Example:
+        >>> from maskfix.restore import create_network
+        >>> completer = Completer(Deoccluder(create_network("cadf_small_128"), device="cpu"), SeamSettings("always"))
+        >>> completer.complete(np.zeros((2, 128, 128, 3), np.uint8)).used.tolist()
+        [True, True]
+    """
+
+    def __init__(
+        self,
+        deoccluder: Deoccluder | str | Path | None = None,
+        settings: SeamSettings | None = None,
+        device: str = "auto",
+    ) -> None:
+        if device != "auto":
+            resolve_device(device)
+        self.settings = settings or SeamSettings()
+        self._source = _WEIGHTS if deoccluder is None else deoccluder
+        self._device = device
+        self._start()
+
+    def _start(self) -> None:
+        """What belongs to this process alone."""
+        self._loaded: dict[str, Deoccluder] = {}
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: no network, no lock."""
+        return {"settings": self.settings, "source": self._source, "device": self._device}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what was pickled; the network is loaded on first use."""
+        self.settings, self._source, self._device = state["settings"], state["source"], state["device"]
+        self._start()
+
+    def deoccluder(self, device: str | None = None) -> Deoccluder:
+        """The network, loaded now if it is not yet.
+
+        Args:
+            device: Where the wrapped recogniser runs; counts where the Completer was made with `auto`.
+
+        Raises:
+            WeightsError: If the weights are missing or damaged.
+            InputError: If the device is not there.
+        """
+        if os.getpid() != self._process:
+            self._after_fork()
+        if isinstance(self._source, Deoccluder):
+            return self._source
+        place = resolve_device(device or "auto" if self._device == "auto" else self._device)
+        with self._lock:
+            if place not in self._loaded:
+                self._loaded[place] = Deoccluder.from_pretrained(self._source, device=place)
+            return self._loaded[place]
+
+    def _after_fork(self) -> None:
+        """Make the copy in a forked process usable: no thread of the parent lives here, its locks may be held."""
+        torch.set_num_threads(1)
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+
+    @property
+    def layout(self) -> CropLayout:
+        """The canonical crop of the network; loads it."""
+        return self.deoccluder().layout
+
+    def complete(self, crops: UInt8Array, device: str | None = None) -> SeamResult:
+        """Complete canonical crops, in one call of the network for up to the Deoccluder's batch size.
+
+        Args:
+            crops: `(N, S, S, 3)` uint8 RGB in the network's canonical layout; N may be 0.
+            device: As `deoccluder`.
+
+        Raises:
+            InputError: If type, shape or size differ.
+            WeightsError: If the weights are missing or damaged.
+        """
+        completion = self.deoccluder(device).complete(crops)
+        used = self.used(completion.coverage)
+        images = np.where(used[:, None, None, None], completion.images, crops) if used.any() else crops
+        return SeamResult(images, completion, used)
+
+    def occluded(self, coverage: NDArray[Any]) -> BoolArray:
+        """Which faces of these coverages count as occluded."""
+        return np.asarray(coverage) > self.settings.threshold
+
+    def used(self, coverage: NDArray[Any]) -> BoolArray:
+        """Which faces of these coverages are completed, by the mode."""
+        fixed = {"always": True, "observe": False}.get(self.settings.mode)
+        return self.occluded(coverage) if fixed is None else np.full(len(coverage), fixed)
+
+    def describe(self, result: SeamResult, original: Any = None, completed: Any = None) -> list[FaceCompletion]:
+        """What is told of each of N faces.
+
+        Args:
+            result: What `complete` returned.
+            original: Embeddings of the faces as they were, N rows, or None.
+            completed: Embeddings of the completed faces, N rows, or None.
+        """
+        completion, mode = result.completion, self.settings.mode
+        occluded = self.occluded(completion.coverage)
+        return [
+            FaceCompletion(
+                occlusion=completion.occlusion[i].copy(),
+                coverage=float(completion.coverage[i]),
+                occluded=bool(occluded[i]),
+                used=bool(result.used[i]),
+                crop=completion.images[i].copy(),
+                mode=mode,
+                original=None if original is None else original[i],
+                completed=None if completed is None else completed[i],
+            )
+            for i in range(len(result.used))
+        ]
+
+
+class LastResult(threading.local):
+    """What a seam told of the last batch, apart for each thread; a pickled copy starts empty.
+
+    Attributes:
+        faces: A `FaceCompletion` a face.
+    """
+
+    faces: tuple[FaceCompletion, ...] = ()
+
+    def __reduce__(self) -> tuple[type[LastResult], tuple[()]]:
+        """Leave what the threads hold behind."""
+        return LastResult, ()
+
+
+Embed = Callable[[BoolArray], Any]
+"""Embeds a batch with the faces of a mask `(N,)` completed; a mask without any must be the library's own path."""
+
+
+def embed_by_mode(completer: Completer, result: SeamResult, embed: Embed) -> tuple[Any, list[FaceCompletion]]:
+    """Embed a batch as the mode says.
+
+    Args:
+        completer: Holds the settings.
+        result: What it made of the batch.
+        embed: Embeds the batch with the faces of a mask completed. It returns N rows (an array or tensor), or a tuple
+            of several outputs, the last of which is the embedding.
+
+    Returns:
+        What the recogniser's caller gets, and what is told of each face.
+    """
+    mode, used = completer.settings.mode, result.used
+    if mode in ("gate", "always"):
+        return embed(used), completer.describe(result)
+    nothing = np.zeros_like(used)
+    original = embed(nothing)
+    if mode == "observe":
+        completed = embed(~nothing)
+        return original, completer.describe(result, _embedding(original), _embedding(completed))
+    if not used.any():
+        return original, completer.describe(result, _embedding(original))
+    completed = embed(used)
+    mixed = mix_embeddings(_embedding(original), _embedding(completed), completer.settings.share, used)
+    faces = completer.describe(result, _embedding(original), _embedding(completed))
+    return (*completed[:-1], mixed) if isinstance(completed, (tuple, list)) else mixed, faces
+
+
+def _embedding(output: Any) -> Any:
+    """The embedding among a recogniser's outputs: the only one, or the last of several (LightCNN's order)."""
+    return output[-1] if isinstance(output, (tuple, list)) else output
+
+
+def mix_embeddings(original: Any, completed: Any, share: float, used: BoolArray | None = None) -> Any:
+    """Mix embeddings of original and completed faces by direction; lengths are averaged with the same weights.
+
+    Recognisers that normalise give unit vectors again; where the length tells something (insightface), it lies between
+    the two.
+
+    Args:
+        original: `(N, D)` array or tensor of floats.
+        completed: Likewise.
+        share: Share of the completed face, in [0, 1].
+        used: Rows to mix, `(N,)`; the others are those of `original`, to the bit. All when None.
+
+    Returns:
+        `(N, D)`, of the kind, type and device of `original`.
+
+    Raises:
+        InputError: If shapes differ or are not `(N, D)`.
+
+    Example:
+        >>> mix_embeddings(np.array([[3.0, 0.0]]), np.array([[0.0, 1.0]]), 0.5).round(3)
+        array([[1.414, 1.414]])
+    """
+    if original.ndim != 2 or original.shape != completed.shape:
+        raise InputError(f"embeddings: expected two of one shape (N, D), got {original.shape} and {completed.shape}")
+    rows = np.ones(len(original), np.bool_) if used is None else np.asarray(used)
+    if isinstance(original, torch.Tensor):
+        mixed, keep = _mix(original, completed, share, torch), torch.from_numpy(~rows).to(original.device)
+        return torch.where(keep[:, None], original, mixed.to(original.dtype))
+    mixed = _mix(original, completed, share, np)
+    return np.where(rows[:, None], mixed, original).astype(original.dtype, copy=False)
+
+
+def _mix(original: Any, completed: Any, share: float, library: Any) -> Any:
+    """The mixture by NumPy or torch, whichever holds the rows; a row of zeros stays one."""
+    lengths = [library.sqrt((rows * rows).sum(1))[:, None] for rows in (original, completed)]
+    first, second = (
+        rows / library.where(length > 0, length, library.ones_like(length))
+        for rows, length in zip((original, completed), lengths, strict=True)
+    )
+    direction = (1 - share) * first + share * second
+    length = library.sqrt((direction * direction).sum(1))[:, None]
+    wanted = (1 - share) * lengths[0] + share * lengths[1]
+    return direction / library.where(length > 0, length, library.ones_like(length)) * wanted

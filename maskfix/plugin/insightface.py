@@ -1,0 +1,317 @@
+"""The seam of insightface: `attach` for a FaceAnalysis, and the recogniser that it and `wrap` put in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskfix.align import align
+from maskfix.base import (
+    BoolArray,
+    CropLayout,
+    InputError,
+    UInt8Array,
+    arcface_layout,
+    canonical_layout,
+    check_photo,
+)
+from maskfix.deocclude import Deoccluder
+from maskfix.plugin.base import (
+    GATE_THRESHOLD,
+    Completer,
+    FaceCompletion,
+    LastResult,
+    SeamSettings,
+    embed_by_mode,
+)
+from maskfix.plugin.crops import CropFormat, from_canonical, relate
+
+_TASK = "recognition"
+#: The faces that an attached application's `get` is collecting, and the recogniser that asked for it.
+_COLLECTING: ContextVar[tuple[Any, list[Any]] | None] = ContextVar("maskfix_collecting", default=None)
+
+
+def attach(
+    app: Any,
+    *,
+    mode: str = "gate",
+    threshold: float = GATE_THRESHOLD,
+    share: float = SeamSettings.share,
+    deoccluder: Deoccluder | str | Path | None = None,
+    device: str = "auto",
+) -> Any:
+    """Put the completion before the recogniser of an insightface FaceAnalysis.
+
+    Detection, landmarks, gender and age go on seeing the photograph. Recognition sees the face completed, where the
+    mode says so; the completion is made from the whole photograph, all faces in one call of the network. Every face
+    carries `face.completion`, a `FaceCompletion`. Undone by `detach`.
+
+    Args:
+        app: A `FaceAnalysis` with a recognition model.
+        mode: `gate`, `always`, `observe` or `fuse`, see `SeamSettings`.
+        threshold: Coverage in [0, 1] above which a face counts as occluded.
+        share: Share of the completed face in `fuse`, in [0, 1].
+        deoccluder: Name or path of the weights, or a Deoccluder; `cadf_small_128` when None. Loaded on first use.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where the recogniser runs on it.
+
+    Returns:
+        `app` itself.
+
+    Raises:
+        InputError: If `app` is none, has no recognition model, is attached already, or a setting is out of range.
+    """
+    settings = SeamSettings(mode, threshold, share)
+    models = getattr(app, "models", None)
+    if not isinstance(models, dict) or not callable(getattr(app, "get", None)):
+        raise InputError(f"app: expected insightface's FaceAnalysis, got {type(app).__name__}; see maskfix.wrap")
+    if isinstance(vars(app).get("get"), _AttachedGet) or isinstance(models.get(_TASK), CompletedRecogniser):
+        raise InputError("app: maskfix is attached already; call maskfix.detach(app) first")
+    if _TASK not in models:
+        raise InputError(
+            f"app: no recognition model among {', '.join(models) or 'no models'}; load one, for example with "
+            "allowed_modules=['detection', 'recognition']"
+        )
+    seam = CompletedRecogniser(models[_TASK], Completer(deoccluder, settings, device))
+    get = _AttachedGet(app, seam)
+    models[_TASK] = seam
+    app.get = get
+    return app
+
+
+def detach(app: Any) -> Any:
+    """Take the completion out again: the application is what it was, with the very same recogniser.
+
+    Args:
+        app: A `FaceAnalysis` that `attach` was called on.
+
+    Returns:
+        `app` itself.
+
+    Raises:
+        InputError: If nothing is attached.
+    """
+    get = getattr(app, "__dict__", {}).get("get")
+    if not isinstance(get, _AttachedGet):
+        raise InputError("app: maskfix is not attached; nothing to detach")
+    # A recogniser that the user has put there since stays.
+    if app.models.get(_TASK) is get.seam:
+        app.models[_TASK] = get.seam.recogniser
+    if get.previous is None:
+        del app.get
+    else:
+        app.get = get.previous
+    return app
+
+
+class _AttachedGet:
+    """Stands for `app.get` on one application: recognition waits until all faces of a photograph are found.
+
+    Args:
+        app: The application.
+        seam: The recogniser that has been put in place.
+    """
+
+    def __init__(self, app: Any, seam: CompletedRecogniser) -> None:
+        self.app = app
+        self.seam = seam
+        self.previous = vars(app).get("get")
+
+    def __call__(self, img: NDArray[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        """Find the faces by the library's own `get`, then complete and embed them."""
+        pending: list[Any] = []
+        token = _COLLECTING.set((self.seam, pending))
+        try:
+            faces: list[Any] = (
+                type(self.app).get(self.app, img, *args, **kwargs)
+                if self.previous is None
+                else self.previous(img, *args, **kwargs)
+            )
+        finally:
+            _COLLECTING.reset(token)
+        self.seam.get_batch(img, pending)
+        return faces
+
+
+class CompletedRecogniser:
+    """An insightface recogniser with the completion before it; whatever else it has is passed through.
+
+    Args:
+        recogniser: An `ArcFaceONNX`, or what has its `get`, `get_feat` and `input_size`.
+        completer: The network and its settings.
+
+    Attributes:
+        recogniser: The wrapped recogniser, untouched.
+        completer: The network and its settings.
+        last: What is told of the faces of this thread's last call of `get_feat`, a `FaceCompletion` each.
+    """
+
+    _OWN = frozenset({"recogniser", "completer", "_last"})
+
+    def __init__(self, recogniser: Any, completer: Completer) -> None:
+        self.recogniser = recogniser
+        self.completer = completer
+        self._last = LastResult()
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever the wrapped recogniser has."""
+        # While a pickle is read, nothing is here yet; special methods are looked up on the class.
+        if name.startswith("__") or name in self._OWN:
+            raise AttributeError(name)
+        return getattr(self.recogniser, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Settings of the recogniser are set there."""
+        if name in self._OWN:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.recogniser, name, value)
+
+    @property
+    def last(self) -> tuple[FaceCompletion, ...]:
+        """What is told of the faces of this thread's last call of `get_feat`."""
+        return self._last.faces
+
+    def get(self, img: NDArray[Any], face: Any) -> Any:
+        """Embed one face of a photograph; sets `face.embedding` and `face.completion`.
+
+        Args:
+            img: `(H, W, 3)` uint8 BGR.
+            face: Insightface's Face, with `kps`.
+
+        Returns:
+            The embedding, `(D,)`, not normalised; None while an attached application collects its faces.
+
+        Raises:
+            InputError: If the face has no landmarks or the photograph is none.
+        """
+        collecting = _COLLECTING.get()
+        if collecting is not None and collecting[0] is self:
+            # Holds the embedding's place among the face's entries.
+            face.embedding = None
+            collecting[1].append(face)
+            return None
+        self.get_batch(img, [face])
+        return face.embedding
+
+    def get_batch(self, img: NDArray[Any], faces: Sequence[Any]) -> None:
+        """Embed several faces of one photograph, completed in one call of the network; as `get`."""
+        if not faces:
+            return
+        _check_bgr("img", img)
+        blind = self.completer.deoccluder(self._device())
+        crops_bgr = [align(img, _landmarks(face), blind.layout)[0] for face in faces]
+        before = np.ascontiguousarray(np.stack(crops_bgr)[..., ::-1])
+        result = self.completer.complete(before, self._device())
+        matrix = relate(self._layout(), canonical_layout(blind.size))
+        completed = result.completion.images
+
+        def embed(rows: BoolArray) -> NDArray[Any]:
+            return np.stack(
+                [
+                    self._embed_completed(img, face, matrix, before[i], completed[i])
+                    if rows[i]
+                    else np.asarray(self.recogniser.get(img, face))
+                    for i, face in enumerate(faces)
+                ]
+            )
+
+        embeddings, told = embed_by_mode(self.completer, result, embed)
+        for face, embedding, completion in zip(faces, embeddings, told, strict=True):
+            face.embedding = embedding.copy()
+            face.completion = completion
+
+    def _embed_completed(
+        self, img: NDArray[Any], face: Any, matrix: NDArray[Any], before: UInt8Array, after: UInt8Array
+    ) -> NDArray[Any]:
+        """Embed the library's own crop with the completion in it, where the network saw something to complete."""
+        from insightface.utils import face_align
+
+        crop_bgr = face_align.norm_crop(img, landmark=np.asarray(face.kps), image_size=self.recogniser.input_size[0])
+        crop_bgr = from_canonical(crop_bgr, before[..., ::-1], after[..., ::-1], matrix)
+        return np.asarray(self.recogniser.get_feat(crop_bgr)).flatten()
+
+    def get_feat(self, imgs: Any) -> Any:
+        """Embed crops that are aligned already, in ArcFace's layout; `last` then tells of each.
+
+        An ArcFace crop ends at the chin and the temples, the canonical crop goes on: what is not there is filled with
+        the nearest pixel of the crop's edge.
+
+        Args:
+            imgs: One crop `(H, W, 3)` uint8 BGR, or a list of them; any size, resized as insightface does.
+
+        Returns:
+            `(N, D)`, not normalised.
+
+        Raises:
+            InputError: If a crop is no uint8 BGR picture; floats in [0, 1] are what deepface hands to insightface.
+        """
+        crops = list(imgs) if isinstance(imgs, (list, tuple)) else [imgs]
+        if not crops:
+            raise InputError("imgs: the list is empty; give at least one crop")
+        for crop in crops:
+            _check_bgr("imgs", crop)
+        width, height = self.recogniser.input_size
+        resized = [crop if crop.shape[:2] == (height, width) else cv2.resize(crop, (width, height)) for crop in crops]
+        held = CropFormat(self._layout(), "byte", "byte", "bgr")
+        pictures = held.decode(np.stack(resized))
+        completed, result = held.complete(self.completer, pictures, device=self._device())
+
+        def embed(rows: BoolArray) -> Any:
+            if not rows.any():
+                return self.recogniser.get_feat(imgs)
+            chosen = [
+                np.ascontiguousarray(after[..., ::-1]) if row else crop
+                for row, crop, after in zip(rows, crops, completed, strict=True)
+            ]
+            return self.recogniser.get_feat(chosen)
+
+        embeddings, faces = embed_by_mode(self.completer, result, embed)
+        self._last.faces = tuple(faces)
+        return embeddings
+
+    def _layout(self) -> CropLayout:
+        """Where insightface puts the five points at the recogniser's input size."""
+        width, height = self.recogniser.input_size
+        if width == height and width % 112 == 0:
+            return arcface_layout(int(width))
+        if width == height and width % 128 == 0:
+            return canonical_layout(int(width))
+        raise InputError(f"recogniser: input of {width}x{height}, and insightface aligns multiples of 112 or 128 only")
+
+    def _device(self) -> str:
+        """Where the recogniser runs; the completion follows it there where torch can."""
+        import torch
+
+        session = getattr(self.recogniser, "session", None)
+        providers = session.get_providers() if session is not None else []
+        return "cuda" if providers[:1] == ["CUDAExecutionProvider"] and torch.cuda.is_available() else "cpu"
+
+
+def _check_bgr(name: str, picture: Any) -> None:
+    """Refuse what insightface would embed without a word and wrongly."""
+    if isinstance(picture, np.ndarray) and picture.dtype != np.uint8:
+        raise InputError(
+            f"{name}: insightface takes uint8 BGR from 0 to 255, got {picture.dtype}; where the values lie in [0, 1], "
+            "give (255 * picture).round().astype('uint8')"
+        )
+    check_photo(name, picture)
+
+
+def _landmarks(face: Any) -> NDArray[Any]:
+    """A face's five points.
+
+    Raises:
+        InputError: If it has none.
+    """
+    if face.kps is None:
+        raise InputError(
+            "face.kps is None: completion and recognition are aligned by five landmarks; use a detector that gives "
+            "them (insightface's SCRFD packs do), or embed aligned crops with get_feat"
+        )
+    return np.asarray(face.kps, np.float64)

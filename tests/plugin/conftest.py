@@ -1,0 +1,63 @@
+"""What the seams' tests share: faces, and the real libraries around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from maskfix.align import load_detector
+from maskfix.base import UInt8Array
+from tests.plugin.worlds import with_chin
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small networks gain nothing from threads, and other processes lose by them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def face(astronaut: UInt8Array) -> UInt8Array:
+    """The astronaut's head, `(250, 250, 3)` RGB."""
+    return np.ascontiguousarray(astronaut[:250, 100:350])
+
+
+@pytest.fixture(scope="session")
+def five(face: UInt8Array) -> NDArray[np.float32]:
+    """Her five points, by MTCNN."""
+    [found] = load_detector("mtcnn").detect([face])
+    assert found.five is not None
+    return found.five
+
+
+@pytest.fixture(scope="session")
+def masked(face: UInt8Array, five: NDArray[np.float32]) -> UInt8Array:
+    """Her head with a green block over mouth and chin."""
+    return with_chin(face, five)
+
+
+@pytest.fixture(scope="session")
+def recogniser_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real ArcFace network; a tiny ONNX file of the same interface where ../shared is not there."""
+    from tests.embed.onnx_files import RECOGNISER, write_recogniser
+
+    pytest.importorskip("insightface", reason="insightface is not installed")
+    return RECOGNISER if RECOGNISER.is_file() else write_recogniser(tmp_path_factory.mktemp("onnx") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def session_options() -> Any:
+    """onnxruntime with one thread: the same bits at every call, and nothing that a fork could not copy."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return options

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from maskfix.base import InputError, UInt8Array, WeightsError
+from maskfix.deocclude import Deoccluder
+from maskfix.plugin import GATE_THRESHOLD, MODES, Completer, SeamResult, SeamSettings, embed_by_mode, mix_embeddings
+from maskfix.plugin.base import LastResult
+from maskfix.restore import create_network
+from maskfix.weights import save_weights
+from tests.plugin.worlds import GREEN, PAINT, batches, green_deoccluder
+
+SIDE = 128
+
+
+def crops(*greens: int) -> UInt8Array:
+    """Grey crops whose first so many rows are green."""
+    pictures = np.full((len(greens), SIDE, SIDE, 3), 90, np.uint8)
+    for picture, rows in zip(pictures, greens, strict=True):
+        picture[:rows] = GREEN
+    return pictures
+
+
+class TestSettings:
+    def test_defaults(self) -> None:
+        assert (SeamSettings().mode, SeamSettings().threshold) == ("gate", GATE_THRESHOLD)
+        assert MODES[0] == "gate"
+
+    @pytest.mark.parametrize(
+        ("kwargs", "message"),
+        [
+            ({"mode": "off"}, "mode: 'off' is unknown; known: gate, always, observe, fuse"),
+            ({"threshold": 1.5}, r"threshold: expected a number in \[0, 1\], got 1.5"),
+            ({"share": -0.1}, r"share: expected a number in \[0, 1\]"),
+            ({"threshold": float("nan")}, "threshold"),
+        ],
+    )
+    def test_errors(self, kwargs: dict[str, Any], message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            SeamSettings(**kwargs)
+
+
+class TestComplete:
+    @pytest.mark.parametrize(
+        ("mode", "used"),
+        [
+            ("gate", [False, False, True]),
+            ("fuse", [False, False, True]),
+            ("always", [True] * 3),
+            ("observe", [False] * 3),
+        ],
+    )
+    def test_modes(self, mode: str, used: list[bool]) -> None:
+        """Five of 128 rows are 0.039 of the crop, six are 0.047."""
+        completer = Completer(green_deoccluder(), SeamSettings(mode))
+        before = crops(0, 5, 6)
+        result = completer.complete(before)
+        assert result.used.tolist() == used
+        for i, row in enumerate(result.used):
+            np.testing.assert_array_equal(result.images[i], result.completion.images[i] if row else before[i])
+        np.testing.assert_allclose(result.completion.coverage, [0, 5 / 128, 6 / 128])
+        assert (result.completion.images[2, :8] == PAINT).all()
+
+    def test_nothing_used_gives_the_very_input(self) -> None:
+        before = crops(0, 0)
+        assert Completer(green_deoccluder()).complete(before).images is before
+
+    def test_threshold_is_exceeded_not_met(self) -> None:
+        completer = Completer(green_deoccluder(), SeamSettings(threshold=0.25))
+        assert completer.complete(crops(32, 33)).used.tolist() == [False, True]
+
+    def test_one_network_call(self) -> None:
+        blind = green_deoccluder()
+        Completer(blind).complete(crops(*range(7)))
+        assert batches(blind) == [7]
+
+    def test_no_crop(self) -> None:
+        assert Completer(green_deoccluder()).complete(crops()).used.shape == (0,)
+
+    def test_unknown_device(self) -> None:
+        with pytest.raises(InputError, match="device: 'tpu' is unknown"):
+            Completer(device="tpu")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights file of the small network, with random numbers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = create_network("cadf_small_128")
+    path = tmp_path_factory.mktemp("weights") / "cadf_small_128.random.safetensors"
+    save_weights(path, made.state_dict(), "cadf_small_128")
+    return path
+
+
+class TestLoading:
+    def test_lazy(self, tmp_path: Path) -> None:
+        completer = Completer(tmp_path / "absent.safetensors")
+        with pytest.raises(WeightsError, match="no such weights file"):
+            completer.complete(crops(0))
+
+    def test_loaded_once_for_all_threads(self, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        loads = []
+        original = Deoccluder.from_pretrained
+
+        def count(*args: Any, **kwargs: Any) -> Deoccluder:
+            loads.append(args)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(Deoccluder, "from_pretrained", count)
+        completer = Completer(weights, device="cpu")
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: completer.deoccluder("cpu"), range(8)))
+        assert len(loads) == 1
+        assert len({id(one) for one in found}) == 1
+
+    def test_follows_the_recogniser_unless_told(self, weights: Path) -> None:
+        assert Completer(weights).deoccluder("cpu").device == torch.device("cpu")
+        assert Completer(weights, device="cpu").deoccluder("cuda").device == torch.device("cpu")
+
+    def test_pickle_leaves_the_network_behind(self, weights: Path) -> None:
+        completer = Completer(weights, SeamSettings("always"), "cpu")
+        expected = completer.complete(crops(9))
+        data = pickle.dumps(completer)
+        assert len(data) < 1000
+        copy = pickle.loads(data)  # noqa: S301 - our own bytes
+        assert copy.settings == completer.settings
+        np.testing.assert_array_equal(copy.complete(crops(9)).images, expected.images)
+
+    def test_a_deoccluder_travels_whole(self) -> None:
+        copy = pickle.loads(pickle.dumps(Completer(green_deoccluder(), SeamSettings("always"))))  # noqa: S301
+        assert copy.complete(crops(9)).used.tolist() == [True]
+
+
+def _child(completer: Completer, before: UInt8Array, pipe: Any) -> None:
+    result = completer.complete(before)
+    pipe.send((result.images, result.used))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_other_processes(weights: Path, method: str) -> None:
+    """After a fork the network that the parent loaded works on; a spawned child loads it anew."""
+    completer = Completer(weights, SeamSettings("always"), "cpu")
+    before = crops(30, 0)
+    torch.set_num_threads(2)  # a pool of threads that the child will not have
+    try:
+        expected = completer.complete(before)
+        context = multiprocessing.get_context(method)
+        ours, theirs = context.Pipe()
+        child = context.Process(target=_child, args=(completer, before, theirs))
+        child.start()
+        assert ours.poll(60), "the child gives no answer"
+        images, used = ours.recv()
+        child.join(30)
+    finally:
+        torch.set_num_threads(1)
+    assert child.exitcode == 0
+    assert used.tolist() == [True, True]
+    assert np.abs(images.astype(int) - expected.images).max() <= 1
+
+
+def test_threads_give_what_one_gives(weights: Path) -> None:
+    completer = Completer(weights, SeamSettings("always"), "cpu")
+    inputs = [np.random.default_rng(i).integers(0, 256, (1, SIDE, SIDE, 3), dtype=np.uint8) for i in range(6)]
+    serial = [completer.complete(one).images for one in inputs]
+    with ThreadPoolExecutor(3) as pool:
+        for one, other in zip(serial, pool.map(lambda x: completer.complete(x).images, inputs), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_last_result_is_apart_for_each_thread() -> None:
+    last = LastResult()
+    last.faces = (1,)  # type: ignore[assignment]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: last.faces).result() == ()
+    assert pickle.loads(pickle.dumps(last)).faces == ()  # noqa: S301
+
+
+class TestMix:
+    def test_by_hand(self) -> None:
+        """Directions (1, 0) and (0, 1), a quarter to three quarters; lengths 2 and 4 make 3.5."""
+        mixed = mix_embeddings(np.array([[2.0, 0.0]]), np.array([[0.0, 4.0]]), 0.75)
+        np.testing.assert_allclose(mixed, 3.5 * np.array([[0.25, 0.75]]) / np.sqrt(0.625))
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+    def test_torch_like_numpy(self, dtype: torch.dtype) -> None:
+        rng = np.random.default_rng(0)
+        first, second = rng.normal(size=(2, 5, 16))
+        rows = np.array([True, False, True, True, False])
+        expected = mix_embeddings(first, second, 0.6, rows)
+        mixed = mix_embeddings(torch.tensor(first, dtype=dtype), torch.tensor(second, dtype=dtype), 0.6, rows)
+        assert mixed.dtype == dtype
+        np.testing.assert_allclose(mixed.double().numpy(), expected, atol=1e-2 if dtype == torch.float16 else 1e-6)
+
+    def test_other_rows_stay_to_the_bit(self) -> None:
+        rng = np.random.default_rng(0)
+        first, second = rng.normal(size=(2, 4, 8)).astype(np.float32)
+        mixed = mix_embeddings(first, second, 0.5, np.array([False, True, False, False]))
+        np.testing.assert_array_equal(mixed[[0, 2, 3]], first[[0, 2, 3]])
+        assert (mixed[1] != first[1]).all()
+        assert mixed.dtype == np.float32
+
+    @pytest.mark.parametrize(("share", "which"), [(0.0, 0), (1.0, 1)])
+    def test_ends(self, share: float, which: int) -> None:
+        both = np.random.default_rng(0).normal(size=(2, 3, 8))
+        np.testing.assert_allclose(mix_embeddings(*both, share), both[which])
+
+    def test_zeros_stay_finite(self) -> None:
+        assert mix_embeddings(np.zeros((1, 4)), np.zeros((1, 4)), 0.5).tolist() == [[0.0] * 4]
+
+    def test_shapes(self) -> None:
+        with pytest.raises(InputError, match=r"expected two of one shape \(N, D\), got \(2, 4\) and \(3, 4\)"):
+            mix_embeddings(np.zeros((2, 4)), np.zeros((3, 4)), 0.5)
+
+
+class TestEmbedByMode:
+    @staticmethod
+    def run(mode: str, outputs: int = 1) -> tuple[Any, list[Any], list[list[bool]]]:
+        completer = Completer(green_deoccluder(), SeamSettings(mode, share=0.5))
+        result: SeamResult = completer.complete(crops(0, 40))
+        asked: list[list[bool]] = []
+
+        def embed(rows: Any) -> Any:
+            asked.append(rows.tolist())
+            embedding = np.where(rows[:, None], [[0.0, 1.0]], [[1.0, 0.0]])
+            return (embedding * 7, embedding) if outputs == 2 else embedding
+
+        output, faces = embed_by_mode(completer, result, embed)
+        return output, faces, asked
+
+    @pytest.mark.parametrize(
+        ("mode", "asked", "embedded"),
+        [
+            ("gate", [[False, True]], [[1, 0], [0, 1]]),
+            ("always", [[True, True]], [[0, 1], [0, 1]]),
+            ("observe", [[False, False], [True, True]], [[1, 0], [1, 0]]),
+            ("fuse", [[False, False], [False, True]], [[1, 0], [0.5**0.5, 0.5**0.5]]),
+        ],
+    )
+    def test_what_is_asked_and_given(self, mode: str, asked: list[list[bool]], embedded: list[list[float]]) -> None:
+        output, faces, actual = self.run(mode)
+        assert actual == asked
+        np.testing.assert_allclose(output, embedded)
+        assert [face.mode for face in faces] == [mode] * 2
+        assert [face.occluded for face in faces] == [False, True]
+        assert faces[1].coverage == pytest.approx(40 / 128)
+        kept = mode in ("observe", "fuse")
+        assert (faces[1].original is not None) is kept
+        if kept:
+            np.testing.assert_array_equal(faces[1].original, [1, 0])
+            np.testing.assert_array_equal(faces[1].completed, [0, 1])
+
+    def test_several_outputs(self) -> None:
+        """The embedding is the last; the others are those of the completed face."""
+        first, last = self.run("fuse", outputs=2)[0]
+        np.testing.assert_allclose(last, [[1, 0], [0.5**0.5, 0.5**0.5]])
+        np.testing.assert_allclose(first, [[7, 0], [0, 7]])
+
+    def test_faces_hold_no_batch(self) -> None:
+        """A face kept for long must not keep all others of its batch."""
+        face = self.run("gate")[1][0]
+        assert face.occlusion.base is None
+        assert face.crop.base is None
+        np.testing.assert_array_equal(face.crop_bgr, face.crop[..., ::-1])

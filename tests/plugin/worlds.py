@@ -1,0 +1,69 @@
+"""A completing network whose behaviour is known, and photographs for it: pure green is taken for an occlusion.
+
+The libraries in these tests are the real ones; only the completing network is a stand-in, so that what is gated and
+what is painted can be computed by hand.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+
+from maskfix.base import UInt8Array
+from maskfix.deocclude import Deoccluder
+from maskfix.restore.config import CONFIGS
+from maskfix.restore.decoder import Decoded
+
+PAINT = (180, 130, 110)
+GREEN = (0, 255, 0)
+
+
+class GreenNetwork(nn.Module):
+    """Takes green pixels for occluded and paints everything in one colour; counts its calls."""
+
+    def __init__(self, size: int = 128) -> None:
+        super().__init__()
+        self.config = CONFIGS["cadf_small_128" if size == 128 else "cadf_base_256"]
+        self.batches: list[int] = []
+        self.threads: set[int] = set()
+
+    def forward(self, picture: Tensor, every_scale: bool = True) -> Decoded:
+        self.batches.append(len(picture))
+        self.threads.add(threading.get_ident())
+        red, green, blue = picture.unbind(1)
+        occlusion = torch.where(green - torch.maximum(red, blue) > 0.5, 20.0, -20.0)[:, None]
+        image = torch.tensor(PAINT, device=picture.device).view(1, 3, 1, 1).expand_as(picture) / 255
+        return Decoded([image], [torch.zeros_like(picture)], [torch.zeros_like(picture[:, :2])], occlusion)
+
+
+def green_deoccluder(size: int = 128) -> Deoccluder:
+    return Deoccluder(GreenNetwork(size), device="cpu")  # type: ignore[arg-type]
+
+
+def batches(deoccluder: Deoccluder) -> list[int]:
+    """How many crops each call of the network was given."""
+    return deoccluder._network.batches  # type: ignore[no-any-return, attr-defined]
+
+
+def painted(before: NDArray[Any], canonical: NDArray[Any] | None = None) -> UInt8Array:
+    """What becomes of an RGB canonical crop: green, grown by the rim of two pixels, gets the paint."""
+    seen = np.asarray(before if canonical is None else canonical, np.int64)
+    green = seen[..., 1] - np.maximum(seen[..., 0], seen[..., 2]) > 127.5
+    rim = ndimage.binary_dilation(green, np.ones((5, 5)))
+    return np.where(rim[..., None], np.uint8(PAINT), before).astype(np.uint8)
+
+
+def with_chin(photo: UInt8Array, five: NDArray[Any]) -> UInt8Array:
+    """The photograph with a green block over the mouth and the chin."""
+    masked = photo.copy()
+    eyes = float(np.linalg.norm(five[1] - five[0]))
+    (left, _), (right, _) = five[3], five[4]
+    top = int(five[2:, 1].mean())
+    masked[top : int(top + 1.1 * eyes), int(left - 0.2 * eyes) : int(right + 0.2 * eyes)] = GREEN
+    return masked

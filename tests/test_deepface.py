@@ -1,0 +1,133 @@
+"""What maskfix.deepface says and does without deepface; the real one is under tests/deepface_environment."""
+
+from __future__ import annotations
+
+import py_compile
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maskfix import deepface as ours
+from maskfix.base import DependencyError, InputError
+
+
+class Base:
+    """Stands in for deepface's FacialRecognition."""
+
+
+class Ark:
+    """A model of deepface."""
+
+    input_shape, output_shape, model = (32, 32), 3, None
+
+    def forward(self, img: Any) -> Any:
+        rows = np.atleast_2d(img.mean((1, 2))).tolist()
+        return rows[0] if len(rows) == 1 else rows
+
+
+@pytest.fixture
+def old_deepface(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Deepface before 0.0.99: its registry holds the classes themselves."""
+    modeling, threshold, recognition = (ModuleType(name) for name in ("modeling", "threshold", "FacialRecognition"))
+    registry: dict[str, Any] = {"facial_recognition": {"Ark": Ark}}
+    cached: dict[str, Any] = {"facial_recognition": {}}
+
+    def build_model(task: str, model_name: str) -> Any:
+        models = cached[task]
+        if model_name not in models:
+            models[model_name] = registry[task][model_name]()
+        return models[model_name]
+
+    vars(modeling).update(AVAILABLE_MODELS=registry, cached_models=cached, build_model=build_model)
+    vars(threshold).update(thresholds={"Ark": {"cosine": 0.5}})
+    vars(recognition).update(FacialRecognition=Base)
+    modules = {
+        "deepface": ModuleType("deepface"),
+        "deepface.modules": ModuleType("deepface.modules"),
+        "deepface.modules.modeling": modeling,
+        "deepface.config": ModuleType("deepface.config"),
+        "deepface.config.threshold": threshold,
+        "deepface.models": ModuleType("deepface.models"),
+        "deepface.models.FacialRecognition": recognition,
+    }
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    blind_detector = SimpleNamespace(detect=lambda pictures: [SimpleNamespace(ok=False, five=None)] * len(pictures))
+    monkeypatch.setattr(ours, "load_detector", lambda name: blind_detector)
+    return SimpleNamespace(modeling=modeling, registry=registry["facial_recognition"], thresholds=threshold.thresholds)
+
+
+def test_absent__says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("deepface", "deepface.modules", "deepface.modules.modeling"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for call in (ours.install, lambda: ours.uninstall("ArcFace+maskfix")):
+        with pytest.raises(DependencyError, match=r"deepface\.modules\.modeling is missing .*; pip install deepface"):
+            call()
+
+
+def test_too_old(old_deepface: Any) -> None:
+    del old_deepface.modeling.AVAILABLE_MODELS
+    with pytest.raises(DependencyError, match=r"no modeling\.AVAILABLE_MODELS; pip install -U deepface"):
+        ours.install("Ark")
+
+
+def test_registry_of_classes(old_deepface: Any) -> None:
+    name = ours.install("Ark")
+    assert list(old_deepface.registry) == ["Ark", "Ark+maskfix"]
+    assert old_deepface.thresholds == {"Ark": {"cosine": 0.5}, "Ark+maskfix": {"cosine": 0.5}}
+    built = old_deepface.modeling.build_model("facial_recognition", name)
+    assert isinstance(built, Base)
+    assert (built.model_name, built.input_shape, built.output_shape) == (name, (32, 32), 3)
+    faces = np.random.default_rng(0).random((2, 32, 32, 3), dtype=np.float32)
+    assert built.forward(faces) == Ark().forward(faces)
+    assert built.forward(faces[:1]) == Ark().forward(faces[:1])
+    assert ours.last.faces == (None,)
+
+
+def test_installed_again__newer_settings_count(old_deepface: Any) -> None:
+    name = ours.install("Ark")
+    first = old_deepface.modeling.build_model("facial_recognition", name)
+    ours.install("Ark", mode="always")
+    second = old_deepface.modeling.build_model("facial_recognition", name)
+    assert first is not second
+    assert second.crops._completer.settings.mode == "always"
+
+
+def test_classes_are_found_by_their_path(old_deepface: Any) -> None:
+    ours.install("Ark")
+    made = old_deepface.registry["Ark+maskfix"]
+    assert getattr(ours, made.__name__) is made
+    with pytest.raises(AttributeError, match="has no attribute 'InstalledNever'"):
+        _ = ours.InstalledNever
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"mode": "never"}, "mode: 'never' is unknown"),
+        ({"threshold": -1}, "threshold: expected a number in"),
+        ({"device": "gpu"}, "device: 'gpu' is unknown"),
+    ],
+)
+def test_bad_settings__nothing_is_registered(old_deepface: Any, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ours.install("Ark", **more)
+    assert list(old_deepface.registry) == ["Ark"]
+
+
+@pytest.mark.parametrize(
+    "faces", [np.full((1, 32, 32, 3), 200.0), np.full((1, 32, 32, 3), -0.5), np.zeros((1, 3, 32, 32))]
+)
+def test_values_that_are_no_picture(old_deepface: Any, faces: Any) -> None:
+    built = old_deepface.modeling.build_model("facial_recognition", ours.install("Ark"))
+    with pytest.raises(InputError, match=r"deepface crops: expected \(N, H, W, 3\) in \[0, 1\], got shape"):
+        built.forward(faces)
+
+
+def test_example_compiles(tmp_path: Path) -> None:
+    source = Path(__file__).parents[1] / "examples" / "deepface_install.py"
+    py_compile.compile(str(source), str(tmp_path / "compiled.pyc"), doraise=True)

@@ -1,0 +1,291 @@
+"""The stand-in for face_recognition, against the real package on the same dlib."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import runpy
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from maskfix import face_recognition as ours
+from maskfix.base import DependencyError, InputError, UInt8Array, write_image
+from maskfix.deocclude import Deoccluder
+from maskfix.restore import create_network
+from maskfix.weights import save_weights
+
+pytestmark = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("dlib", "face_recognition_models", "face_recognition")),
+    reason="needs dlib-bin, face-recognition-models and face_recognition (pip install --no-deps face_recognition)",
+)
+
+FUNCTIONS = (
+    "batch_face_locations",
+    "compare_faces",
+    "face_distance",
+    "face_encodings",
+    "face_landmarks",
+    "face_locations",
+    "load_image_file",
+)
+
+
+@pytest.fixture(scope="module")
+def real() -> ModuleType:
+    """The package from PyPI. Its models want pkg_resources, which setuptools no longer has: one function stands in."""
+    from PIL import ImageFile
+
+    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
+    with pytest.MonkeyPatch.context() as patch:
+        if importlib.util.find_spec("pkg_resources") is None:
+            shim = ModuleType("pkg_resources")
+            folder = Path(str(importlib.util.find_spec("face_recognition_models").origin)).parent  # type: ignore[union-attr]
+            shim.resource_filename = lambda _package, name: str(folder / name)  # type: ignore[attr-defined]
+            patch.setitem(sys.modules, "pkg_resources", shim)
+        package = importlib.import_module("face_recognition")
+    # The package makes Pillow read damaged pictures, for the whole process.
+    ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+    return package
+
+
+def blind(bias: float) -> Deoccluder:
+    """A random network that takes everything (bias 20) or nothing (bias -20) for occluded."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = create_network("cadf_small_128")
+    with torch.no_grad():
+        network.decoder.occlusion.weight.zero_()
+        network.decoder.occlusion.bias.fill_(bias)  # type: ignore[union-attr]
+    return Deoccluder(network, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def all_occluded() -> Deoccluder:
+    return blind(20)
+
+
+@pytest.fixture(scope="module")
+def none_occluded() -> Deoccluder:
+    return blind(-20)
+
+
+@pytest.fixture(autouse=True)
+def unconfigured() -> Iterator[None]:
+    yield
+    ours.configure()
+
+
+@pytest.fixture(scope="module")
+def photo(astronaut: UInt8Array) -> UInt8Array:
+    """The face and what is around it, `(240, 240, 3)`."""
+    return np.ascontiguousarray(astronaut[0:240, 110:350])
+
+
+@pytest.fixture(scope="module")
+def places(real: Any, photo: UInt8Array) -> Any:
+    found = real.face_locations(photo)
+    assert len(found) == 1
+    return found
+
+
+@pytest.fixture(scope="module")
+def clean(real: Any, photo: UInt8Array, places: Any) -> Any:
+    return real.face_encodings(photo, places)
+
+
+class TestSameAsThePackage:
+    @pytest.mark.parametrize("name", FUNCTIONS)
+    def test_signature(self, real: Any, name: str) -> None:
+        theirs, own = (inspect.signature(getattr(module, name)) for module in (real, ours))
+        assert [(p.name, p.kind, p.default) for p in own.parameters.values()] == [
+            (p.name, p.kind, p.default) for p in theirs.parameters.values()
+        ]
+
+    def test_nothing_is_missing(self, real: Any) -> None:
+        theirs = {name for name, value in vars(real).items() if inspect.isfunction(value)}
+        assert theirs == set(FUNCTIONS) <= set(ours.__all__)
+
+    def test_face_locations(self, photo: UInt8Array, places: Any) -> None:
+        assert ours.face_locations(photo) == places
+
+    def test_face_locations__cut_to_the_picture(self, real: Any, photo: UInt8Array, places: Any) -> None:
+        top, right, bottom, left = places[0]
+        cut = np.ascontiguousarray(photo[top + 8 : bottom - 4, left + 6 : right - 6])
+        found = real.face_locations(cut, 1)
+        assert ours.face_locations(cut, 1) == found
+
+    def test_cnn(self, real: Any, photo: UInt8Array) -> None:
+        small = np.ascontiguousarray(photo[20:220:2, 20:220:2])
+        found = real.face_locations(small, 0, model="cnn")
+        assert ours.face_locations(small, 0, model="cnn") == found
+        assert ours.batch_face_locations([small, small], 0) == real.batch_face_locations([small, small], 0)
+
+    @pytest.mark.parametrize("model", ["large", "small"])
+    def test_face_landmarks(self, real: Any, photo: UInt8Array, places: Any, model: str) -> None:
+        assert ours.face_landmarks(photo, places, model) == real.face_landmarks(photo, places, model)
+
+    def test_face_landmarks__unknown_model(self, real: Any, photo: UInt8Array, places: Any) -> None:
+        for module in (real, ours):
+            with pytest.raises(ValueError, match="Invalid landmarks model type"):
+                module.face_landmarks(photo, places, model="huge")
+
+    def test_distances(self, real: Any) -> None:
+        known = list(np.random.default_rng(0).normal(scale=0.05, size=(5, 128)))
+        np.testing.assert_array_equal(ours.face_distance(known, known[2]), real.face_distance(known, known[2]))
+        assert ours.face_distance([], known[0]).shape == real.face_distance([], known[0]).shape == (0,)
+        assert ours.compare_faces(known, known[2], 0.7) == real.compare_faces(known, known[2], 0.7)
+        assert ours.compare_faces(known, known[2])[2]
+
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    def test_load_image_file(self, real: Any, photo: UInt8Array, tmp_path: Path, mode: str) -> None:
+        write_image(tmp_path / "a.jpg", photo)
+        np.testing.assert_array_equal(
+            ours.load_image_file(tmp_path / "a.jpg", mode), real.load_image_file(tmp_path / "a.jpg", mode)
+        )
+
+    def test_pictures_that_dlib_does_not_take(self, real: Any, photo: UInt8Array, places: Any) -> None:
+        for module in (real, ours):
+            with pytest.raises((TypeError, RuntimeError)):
+                module.face_encodings(photo[..., :2], places)
+
+
+class TestFaceEncodings:
+    @pytest.mark.parametrize("model", ["small", "large"])
+    @pytest.mark.parametrize("mode", ["gate", "fuse", "observe"])
+    def test_unoccluded__to_the_bit(
+        self, real: Any, photo: UInt8Array, places: Any, none_occluded: Deoccluder, model: str, mode: str
+    ) -> None:
+        ours.configure(none_occluded, mode)
+        own = ours.face_encodings(photo, places, model=model)
+        theirs = real.face_encodings(photo, places, model=model)
+        assert type(own) is list
+        assert [row.dtype for row in own] == [np.dtype(np.float64)]
+        np.testing.assert_array_equal(own, theirs)
+        assert not ours.last.faces[0].used
+
+    def test_without_locations(self, photo: UInt8Array, none_occluded: Deoccluder, clean: Any) -> None:
+        ours.configure(none_occluded)
+        np.testing.assert_array_equal(ours.face_encodings(photo), clean)
+
+    def test_occluded__is_the_encoding_of_the_completed_photo(
+        self, real: Any, photo: UInt8Array, places: Any, all_occluded: Deoccluder, clean: Any
+    ) -> None:
+        ours.configure(all_occluded)
+        [own] = ours.face_encodings(photo, places)
+        shown = {k: np.array(v, np.float64) for k, v in real.face_landmarks(photo, places)[0].items()}
+        five = [
+            shown["left_eye"].mean(0),
+            shown["right_eye"].mean(0),
+            shown["nose_bridge"][3],
+            shown["top_lip"][0],
+            shown["top_lip"][6],
+        ]
+        restored = all_occluded.restore(photo, np.array(five))
+        # dlib cuts its chip by the landmarks of the picture as it came.
+        shapes = real.api._raw_face_landmarks(photo, places, "small")
+        expected = np.array(real.api.face_encoder.compute_face_descriptor(restored, shapes[0], 1))
+        assert np.linalg.norm(own - expected) < 0.02
+        assert np.linalg.norm(own - clean[0]) > 0.1
+        assert ours.last.faces[0].used
+        assert ours.last.faces[0].coverage == 1
+
+    def test_gate_threshold(self, photo: UInt8Array, places: Any, all_occluded: Deoccluder, clean: Any) -> None:
+        ours.configure(all_occluded, threshold=1.0)
+        np.testing.assert_array_equal(ours.face_encodings(photo, places), clean)
+
+    def test_observe_and_fuse(self, photo: UInt8Array, places: Any, all_occluded: Deoccluder, clean: Any) -> None:
+        ours.configure(all_occluded, "always")
+        [completed] = ours.face_encodings(photo, places)
+        ours.configure(all_occluded, "observe")
+        [observed] = ours.face_encodings(photo, places)
+        np.testing.assert_array_equal(observed, clean[0])
+        np.testing.assert_array_equal(ours.last.faces[0].original, clean[0])
+        np.testing.assert_array_equal(ours.last.faces[0].completed, completed)
+        ours.configure(all_occluded, "fuse", share=0.25)
+        [fused] = ours.face_encodings(photo, places)
+        lengths = [np.linalg.norm(v) for v in (completed, clean[0])]
+        direction = 0.25 * completed / lengths[0] + 0.75 * clean[0] / lengths[1]
+        expected = direction / np.linalg.norm(direction) * (0.25 * lengths[0] + 0.75 * lengths[1])
+        np.testing.assert_allclose(fused, expected, atol=1e-12)
+
+    def test_several_faces__one_call_of_the_network(
+        self, photo: UInt8Array, places: Any, all_occluded: Deoccluder
+    ) -> None:
+        ours.configure(all_occluded)
+        top, right, bottom, left = places[0]
+        both = np.concatenate([photo, photo[:, ::-1]], axis=1)
+        width = photo.shape[1]
+        two = [places[0], (top, 2 * width - left, bottom, 2 * width - right)]
+        batches = []
+        hook = all_occluded._network.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
+        try:
+            encodings = ours.face_encodings(both, two)
+        finally:
+            hook.remove()
+        assert batches == [2]
+        assert len(encodings) == len(ours.last.faces) == 2
+        [alone] = ours.face_encodings(photo, places)
+        assert np.linalg.norm(encodings[0] - alone) < 0.02
+
+    def test_jitters(self, photo: UInt8Array, places: Any, none_occluded: Deoccluder, clean: Any) -> None:
+        ours.configure(none_occluded)
+        [jittered] = ours.face_encodings(photo, places, 3)
+        assert 0 < np.linalg.norm(jittered - clean[0]) < 0.3
+
+    def test_no_face(self, all_occluded: Deoccluder) -> None:
+        ours.configure(all_occluded)
+        grey = np.full((80, 80, 3), 99, np.uint8)
+        assert ours.face_encodings(grey) == []
+        assert ours.face_encodings(grey, []) == []
+        assert ours.last.faces == ()
+
+    def test_threads(self, photo: UInt8Array, places: Any, all_occluded: Deoccluder) -> None:
+        ours.configure(all_occluded)
+        [alone] = ours.face_encodings(photo, places)
+        told: list[Any] = []
+
+        def work(faces: int) -> None:
+            rows = ours.face_encodings(photo, places * faces)
+            told.append((faces, len(ours.last.faces), np.abs(np.array(rows) - alone).max()))
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in (1, 2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(told)[0][:2] == (1, 1)
+        assert sorted(told)[1][:2] == (2, 2)
+        assert max(row[2] for row in told) < 1e-2
+
+
+class TestConfigure:
+    def test_unknown_mode(self) -> None:
+        with pytest.raises(InputError, match="mode: 'sometimes' is unknown; known: gate, always, observe, fuse"):
+            ours.configure(mode="sometimes")
+
+    def test_dlib_missing(self, monkeypatch: pytest.MonkeyPatch, photo: UInt8Array) -> None:
+        ours._model.cache_clear()
+        monkeypatch.setitem(sys.modules, "dlib", None)
+        with pytest.raises(DependencyError, match=r"face_recognition needs dlib: pip install maskfix\[dlib\]"):
+            ours.face_locations(photo)
+
+
+def test_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = tmp_path / "cadf_small_128.random.safetensors"
+    save_weights(weights, blind(20)._network.state_dict(), "cadf_small_128")
+    folder = Path(__file__).parents[1] / "examples"
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "argv", ["face_recognition_line.py", "--weights", str(weights)])
+    runpy.run_path(str(folder / "face_recognition_line.py"), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert "covered: 100.0%, completed: True" in shown
+    assert shown.count("distance to the clean face") == 2
