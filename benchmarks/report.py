@@ -259,15 +259,23 @@ def _write_files(folder: Path, dataset: LfwDataset, result: LfwResult, place: in
     display.save(folder / "roc.png")
     display.save(folder / "roc.pdf")
     if result.pictures.examples:
-        _panel(dataset, result.pictures.examples).save(folder / "panel.png")
+        examples = result.pictures.examples
+        draw_panel([dataset.pairs.pictures[example.picture] for example in examples], examples).save(
+            folder / "panel.png"
+        )
     write_manifest(folder / "masks.csv", result.pictures.records)
     (folder / "table.md").write_text(f"{describe(report)}\n{format_table(report)}\n", encoding="utf-8")
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
 
 
-def _panel(dataset: LfwDataset, examples: Sequence[Example]) -> CompletionPanelDisplay:
-    """Clean, masked, completed, occlusion, u and v of the examples."""
+def draw_panel(pictures: Sequence[str], examples: Sequence[Example]) -> CompletionPanelDisplay:
+    """Clean, masked, completed, occlusion, u and v of examples.
+
+    Args:
+        pictures: Name of each example's picture; the part behind the last slash is shown.
+        examples: The examples, at least one.
+    """
     columns = {
         "clean": np.stack([example.clean for example in examples]),
         "masked": np.stack([example.masked for example in examples]),
@@ -276,7 +284,7 @@ def _panel(dataset: LfwDataset, examples: Sequence[Example]) -> CompletionPanelD
         "u": np.stack([example.uv[..., 0] for example in examples]),
         "v": np.stack([example.uv[..., 1] for example in examples]),
     }
-    names = [dataset.pairs.pictures[example.picture].rpartition("/")[2] for example in examples]
+    names = [picture.rpartition("/")[2] for picture in pictures]
     labels = [f"{name.replace('_', ' ')}\n{example.kind}" for name, example in zip(names, examples, strict=True)]
     return CompletionPanelDisplay(columns=columns, labels=labels)
 

@@ -5,121 +5,96 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from maskfix.base import DependencyError, InputError
+from benchmarks.schema_parts import (
+    BY_CLASS,
+    CI,
+    COUNT,
+    FRACTION,
+    FRACTION_OR_NULL,
+    NAME,
+    NUMBER_OR_NULL,
+    POINT,
+    SHA256,
+    SIGNED,
+    SIGNED_CI,
+    TEXT,
+    TRANSFER,
+    object_of,
+    validate,
+)
 
 REPORT_FORMAT = 1
 """Raised when a reader of older reports would misread a new one."""
 
-
-def _object(properties: Mapping[str, Any], optional: tuple[str, ...] = (), extra: Any = False) -> dict[str, Any]:
-    """An object whose properties are all required but the `optional` ones."""
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": [name for name in properties if name not in optional],
-        "additionalProperties": extra,
-    }
-
-
-_FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
-_SIGNED = {"type": "number", "minimum": -1, "maximum": 1}
-_NUMBER_OR_NULL = {"type": ["number", "null"]}
-_FRACTION_OR_NULL = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
-_COUNT = {"type": "integer", "minimum": 0}
-_TEXT = {"type": "string"}
-_NAME = {"type": "string", "minLength": 1}
-_SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-_CI = {
-    "oneOf": [{"type": "null"}, {"type": "array", "items": _FRACTION, "minItems": 2, "maxItems": 2}],
-}
-_SIGNED_CI = {
-    "oneOf": [{"type": "null"}, {"type": "array", "items": _SIGNED, "minItems": 2, "maxItems": 2}],
-}
-
-_POINT = _object(
+_METHOD = object_of(
     {
-        "tpr": _FRACTION,
-        "fpr": _FRACTION,
-        "threshold": _NUMBER_OR_NULL,
-        "accepted": _COUNT,
-        "resolvable": {"type": "boolean"},
-        "nearest": _FRACTION,
-        "ci95": _CI,
-    }
-)
-_TRANSFER = _object({"threshold": _NUMBER_OR_NULL, "fmr": _FRACTION, "fnmr": _FRACTION})
-_BY_CLASS = _object({"genuine": _COUNT, "impostor": _COUNT})
-_METHOD = _object(
-    {
-        "auc": _FRACTION,
-        "auc_ci95": _CI,
-        "eer": _FRACTION,
-        "tpr_at_fpr": _object({"0.01": _POINT, "0.001": _POINT}),
-        "fmr_fnmr_at_clean_threshold": _object({"0.01": _TRANSFER, "0.001": _TRANSFER}),
-        "accuracy": _object({"mean": _FRACTION_OR_NULL, "se": _FRACTION_OR_NULL}),
+        "auc": FRACTION,
+        "auc_ci95": CI,
+        "eer": FRACTION,
+        "tpr_at_fpr": object_of({"0.01": POINT, "0.001": POINT}),
+        "fmr_fnmr_at_clean_threshold": object_of({"0.01": TRANSFER, "0.001": TRANSFER}),
+        "accuracy": object_of({"mean": FRACTION_OR_NULL, "se": FRACTION_OR_NULL}),
         "n_genuine": {"type": "integer", "minimum": 1},
         "n_impostor": {"type": "integer", "minimum": 1},
-        "failures": _object({"gallery": _BY_CLASS, "probe": _BY_CLASS, "masking": _BY_CLASS}),
+        "failures": object_of({"gallery": BY_CLASS, "probe": BY_CLASS, "masking": BY_CLASS}),
     }
 )
-_DIFFERENCE_ROW = _object({"value": _SIGNED, "ci95": _SIGNED_CI})
-_DIFFERENCE = _object({"auc": _DIFFERENCE_ROW, "0.01": _DIFFERENCE_ROW, "0.001": _DIFFERENCE_ROW})
-_RECOVERED = _object({"auc": _NUMBER_OR_NULL, "0.01": _NUMBER_OR_NULL, "0.001": _NUMBER_OR_NULL})
+_DIFFERENCE_ROW = object_of({"value": SIGNED, "ci95": SIGNED_CI})
+_DIFFERENCE = object_of({"auc": _DIFFERENCE_ROW, "0.01": _DIFFERENCE_ROW, "0.001": _DIFFERENCE_ROW})
+_RECOVERED = object_of({"auc": NUMBER_OR_NULL, "0.01": NUMBER_OR_NULL, "0.001": NUMBER_OR_NULL})
 
 REPORT_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "maskfix verification report",
-    **_object(
+    **object_of(
         {
             "format": {"const": REPORT_FORMAT},
             "benchmark": {"const": "lfw"},
-            "protocol": _object(
+            "protocol": object_of(
                 {
-                    "name": _NAME,
+                    "name": NAME,
                     "probe": {"enum": ["second", "first", "both"]},
                     "folds": {"type": "integer", "minimum": 1},
-                    "pairs": _COUNT,
-                    "comparisons": _COUNT,
-                    "dropped": _COUNT,
+                    "pairs": COUNT,
+                    "comparisons": COUNT,
+                    "dropped": COUNT,
                     "drop_failed": {"type": "boolean"},
-                    "pictures": _COUNT,
-                    "alignment": _NAME,
+                    "pictures": COUNT,
+                    "alignment": NAME,
                 }
             ),
-            "data": _object({"root": _NAME, "pairs_sha256": _SHA256, "official": {"type": "boolean"}}),
-            "methods": _object(
+            "data": object_of({"root": NAME, "pairs_sha256": SHA256, "official": {"type": "boolean"}}),
+            "methods": object_of(
                 {"clean": _METHOD, "masked": _METHOD, "completed": _METHOD},
                 extra=_METHOD,
             ),
             "recovered": _RECOVERED,
             "recovered_fused": _RECOVERED,
-            "difference": _object({"completed_minus_masked": _DIFFERENCE}, extra=_DIFFERENCE),
+            "difference": object_of({"completed_minus_masked": _DIFFERENCE}, extra=_DIFFERENCE),
             "harmlessness": _DIFFERENCE,
             "bootstrap": {
-                "oneOf": [{"type": "null"}, _object({"subjects": _COUNT, "replicates": _COUNT})],
+                "oneOf": [{"type": "null"}, object_of({"subjects": COUNT, "replicates": COUNT})],
             },
-            "completion": {"type": "object", "additionalProperties": _NUMBER_OR_NULL},
-            "failures": _object(
+            "completion": {"type": "object", "additionalProperties": NUMBER_OR_NULL},
+            "failures": object_of(
                 {
-                    "no_face": {"type": "object", "additionalProperties": _TEXT},
-                    "not_masked": {"type": "object", "additionalProperties": _TEXT},
+                    "no_face": {"type": "object", "additionalProperties": TEXT},
+                    "not_masked": {"type": "object", "additionalProperties": TEXT},
                 }
             ),
-            "embedder": _object(
-                {"spec": _NAME, "name": _NAME, "sha256": _SHA256, "dimension": _COUNT, "layout": _NAME}
-            ),
-            "weights": _object({"name": _NAME, "arch": _NAME, "sha256": _SHA256, "licence": _TEXT, "data": _TEXT}),
-            "masks": _object({"source": _NAME, "kinds": {"type": "array", "items": _NAME, "minItems": 1}}),
-            "detector": _object({"name": _NAME, "version": _NAME, "detected": _COUNT}),
+            "embedder": object_of({"spec": NAME, "name": NAME, "sha256": SHA256, "dimension": COUNT, "layout": NAME}),
+            "weights": object_of({"name": NAME, "arch": NAME, "sha256": SHA256, "licence": TEXT, "data": TEXT}),
+            "masks": object_of({"source": NAME, "kinds": {"type": "array", "items": NAME, "minItems": 1}}),
+            "detector": object_of({"name": NAME, "version": NAME, "detected": COUNT}),
             "settings": {"type": "object"},
             "seed": {"type": "integer"},
-            "command": _NAME,
+            "command": NAME,
             "commit": {"type": ["string", "null"]},
-            "versions": {"type": "object", "additionalProperties": _NAME, "required": ["maskfix", "python", "numpy"]},
-            "platform": _object({"system": _NAME, "cpus": _COUNT, "device": _NAME}),
-            "counts": {"type": "object", "additionalProperties": _COUNT},
+            "versions": {"type": "object", "additionalProperties": NAME, "required": ["maskfix", "python", "numpy"]},
+            "platform": object_of({"system": NAME, "cpus": COUNT, "device": NAME}),
+            "counts": {"type": "object", "additionalProperties": COUNT},
             "seconds": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
-            "peak_rss_bytes": _COUNT,
+            "peak_rss_bytes": COUNT,
             "created": {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T"},
         },
         optional=("harmlessness", "recovered_fused"),
@@ -138,12 +113,4 @@ def validate_report(report: Mapping[str, Any]) -> None:
         InputError: If it does not fit; the message names the place.
         DependencyError: If jsonschema is not installed.
     """
-    try:
-        from jsonschema import Draft202012Validator
-    except ImportError as error:
-        raise DependencyError(
-            "jsonschema is needed to check reports; install it with: pip install jsonschema"
-        ) from error
-    for problem in Draft202012Validator(REPORT_SCHEMA).iter_errors(report):
-        place = "/".join(str(part) for part in problem.absolute_path) or "the report"
-        raise InputError(f"report: {place}: {problem.message[:200]}")
+    validate(report, REPORT_SCHEMA)

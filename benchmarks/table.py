@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_NAMES = {
+METHOD_NAMES = {
     "clean": "Clean",
     "masked": "Masked",
     "completed": "Completed",
     "fused": "Masked and completed, fused",
     "clean_completed": "Clean, completed",
 }
+"""Methods as tables call them."""
 
 
 def format_table(report: Mapping[str, Any]) -> str:
@@ -19,7 +20,7 @@ def format_table(report: Mapping[str, Any]) -> str:
     lines = [
         "| probe | AUC | EER | TPR@FPR=1% | TPR@FPR=0.1% | nearest 1% | nearest 0.1% | accuracy | failed pairs |",
         "|---|---|---|---|---|---|---|---|---|",
-        *(_method_row(_NAMES.get(name, name), method) for name, method in report["methods"].items()),
+        *(_method_row(METHOD_NAMES.get(name, name), method) for name, method in report["methods"].items()),
         "",
         "Percent. TPR by the conservative rule (FPR at most the rate asked for), with 95% intervals of a subject",
         "bootstrap; `nearest` is insightface's rule, for comparison with published tables only. Failed pairs: no face",
@@ -39,7 +40,7 @@ def format_table(report: Mapping[str, Any]) -> str:
         lines.append(_difference_row("clean completed minus clean", report["harmlessness"]))
     for key, name in (("recovered", ""), ("recovered_fused", ", fused")):
         if key in report:
-            shares = (_percent(report[key][figure]) for figure in ("auc", "0.01", "0.001"))
+            shares = (percent(report[key][figure]) for figure in ("auc", "0.01", "0.001"))
             lines.append(f"| recovered share of the loss, %{name} | {' | '.join(shares)} |")
     return "\n".join(lines)
 
@@ -61,16 +62,16 @@ def _method_row(name: str, method: Mapping[str, Any]) -> str:
     """One row of the first table."""
     points = [method["tpr_at_fpr"][key] for key in ("0.01", "0.001")]
     accuracy = method["accuracy"]
-    right = "" if accuracy["mean"] is None else f"{_percent(accuracy['mean'])} ± {_percent(accuracy['se'])}"
+    right = "" if accuracy["mean"] is None else f"{percent(accuracy['mean'])} ± {percent(accuracy['se'])}"
     failed = [
         sum(sum(method["failures"][side].values()) for side in sides) for sides in (("gallery", "probe"), ("masking",))
     ]
     cells = [
         name,
-        _with_interval(method["auc"], method["auc_ci95"]),
-        _percent(method["eer"]),
-        *(_with_interval(point["tpr"], point["ci95"]) for point in points),
-        *(_percent(point["nearest"]) for point in points),
+        with_interval(method["auc"], method["auc_ci95"]),
+        percent(method["eer"]),
+        *(with_interval(point["tpr"], point["ci95"]) for point in points),
+        *(percent(point["nearest"]) for point in points),
         right,
         f"{failed[0]}, {failed[1]}",
     ]
@@ -85,21 +86,22 @@ def _point_rows(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             threshold = "none" if point["threshold"] is None else f"{point['threshold']:.4f}"
             note = "" if point["resolvable"] else " (no false accept allowed: too few impostors)"
             yield (
-                f"| FPR={_percent(float(key), 1)}%{note} | {_NAMES.get(name, name)} | {_percent(point['fpr'], 3)} | "
-                f"{threshold} | {_percent(moved['fmr'])}, {_percent(moved['fnmr'])} |"
+                f"| FPR={percent(float(key), 1)}%{note} | {METHOD_NAMES.get(name, name)} | "
+                f"{percent(point['fpr'], 3)} | {threshold} | {percent(moved['fmr'])}, {percent(moved['fnmr'])} |"
             )
 
 
 def _difference_row(name: str, difference: Mapping[str, Any]) -> str:
-    cells = [_with_interval(difference[key]["value"], difference[key]["ci95"], "+") for key in ("auc", "0.01", "0.001")]
+    cells = [with_interval(difference[key]["value"], difference[key]["ci95"], "+") for key in ("auc", "0.01", "0.001")]
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _percent(value: float | None, digits: int = 2) -> str:
+def percent(value: float | None, digits: int = 2) -> str:
+    """A fraction in percent; n/a where there is none."""
     return "n/a" if value is None else f"{value * 100:.{digits}f}"
 
 
-def _with_interval(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
+def with_interval(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
     """A value in percent with its interval."""
     text = f"{value * 100:{sign}.2f}"
     return text if interval is None else f"{text} [{interval[0] * 100:{sign}.2f}, {interval[1] * 100:{sign}.2f}]"

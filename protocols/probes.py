@@ -7,9 +7,8 @@ convention of the paper and of the Self-restrained Triplet Loss benchmark).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,11 +28,11 @@ from maskfix.embed import unit_rows
 from maskfix.embed.base import Embedder
 from maskfix.metrics import laplacian_variance, psnr, ssim
 from maskfix.occlude import Occluder, OcclusionRecord, draw_kind, parse_kind
-from protocols.base import Integers, Progress, Restorer, silent
+from protocols.base import Progress, Restorer, silent
 from protocols.pictures import PROBE_ROLE, Clock, EmbeddedPictures, Example, Pictures, ProbeSettings
+from protocols.prefetch import ahead
 
 _UNIT_TOLERANCE = 1e-3
-_T = TypeVar("_T")
 
 
 class _Ready(NamedTuple):
@@ -115,8 +114,8 @@ class _Pass:
         rows = np.flatnonzero(out.face)
         rows = rows[np.argsort(probe[rows], kind="stable")]
         step = self.settings.batch_size
-        batches = [rows[start : start + step] for start in range(0, len(rows), step)]
-        ready = _ahead(batches, self._prepare, self.settings.workers)
+        batches = [rows[start : start + step].tolist() for start in range(0, len(rows), step)]
+        ready = ahead(batches, self._prepare, self.settings.workers)
         done = 0
         progress("pictures", done, len(rows))
         while True:
@@ -251,18 +250,3 @@ class _Pass:
         """The masks in the canonical crop, `(N, S, S)` bool."""
         grey = [np.repeat(item.mask[..., None].astype(np.uint8) * 255, 3, axis=2) for item in batch]
         return np.asarray(self._crops(batch, grey, self.canonical)[..., 0] >= 128, dtype=np.bool_)
-
-
-def _ahead(batches: Sequence[Integers], work: Callable[[int], _T], workers: int) -> Iterator[list[_T]]:
-    """Do the work of one batch ahead in threads; results come in order, an error comes where its result would."""
-    waiting: list[list[Future[_T]]] = []
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for batch in batches:
-            waiting.append([pool.submit(work, int(row)) for row in batch])
-            if len(waiting) > 1:
-                yield [future.result() for future in waiting.pop(0)]
-        for futures in waiting:
-            yield [future.result() for future in futures]
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

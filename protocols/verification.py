@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from maskfix.base import BoolArray, FloatArray, InputError
 from maskfix.metrics import (
-    BootstrapResult,
-    Interval,
     MethodIntervals,
     auc,
     eer,
@@ -23,6 +20,7 @@ from maskfix.metrics import (
 )
 from maskfix.score import cosine_scores
 from protocols.base import Integers, Trials
+from protocols.figures import compare_methods, describe_points, ends, finite, rate_key
 
 FPRS = (0.01, 0.001)
 """False positive rates of the report; below 0.1% LFW's 3,000 impostor pairs say nothing."""
@@ -136,25 +134,15 @@ def evaluate(
         people = (trials.gallery_person, trials.probe_person)
         boot = subject_bootstrap(scores, trials.same, *people, rng=rng, fprs=FPRS, replicates=replicates)
     clean = split_scores(scores["clean"], trials.same)
-    thresholds = {_key(fpr): point.threshold for fpr, point in zip(FPRS, operating_points(*clean, FPRS), strict=True)}
+    thresholds = {
+        rate_key(fpr): point.threshold for fpr, point in zip(FPRS, operating_points(*clean, FPRS), strict=True)
+    }
     methods = {
         name: _method(values, trials, thresholds, boot.methods[name] if boot else None)
         | {"failures": failures[name].counts(trials.same)}
         for name, values in scores.items()
     }
-    report: dict[str, Any] = {
-        "methods": methods,
-        "recovered": _recovered(methods, "completed"),
-        "difference": {"completed_minus_masked": _difference(methods, boot, "completed", "masked")},
-        "bootstrap": {"subjects": boot.subjects, "replicates": boot.replicates} if boot else None,
-    }
-    if "fused" in methods:
-        report["recovered_fused"] = _recovered(methods, "fused")
-        for other in ("masked", "completed"):
-            report["difference"][f"fused_minus_{other}"] = _difference(methods, boot, "fused", other)
-    if "clean_completed" in methods:
-        report["harmlessness"] = _difference(methods, boot, "clean_completed", "clean")
-    return report
+    return {"methods": methods, **compare_methods(methods, boot)}
 
 
 def _compact(valid: BoolArray) -> Integers:
@@ -162,41 +150,19 @@ def _compact(valid: BoolArray) -> Integers:
     return np.where(valid, np.cumsum(valid) - 1, -1).astype(np.int64)
 
 
-def _key(fpr: float) -> str:
-    """Name of a rate in the report.
-
-    Example:
-        >>> _key(0.001)
-        '0.001'
-    """
-    return f"{fpr:g}"
-
-
 def _method(
     scores: FloatArray, trials: Trials, thresholds: Mapping[str, float], intervals: MethodIntervals | None
 ) -> dict[str, Any]:
     """All figures of one method."""
     genuine, impostor = split_scores(scores, trials.same)
-    points = {}
-    for fpr, point in zip(FPRS, operating_points(genuine, impostor, FPRS), strict=True):
-        points[_key(fpr)] = {
-            "tpr": point.tpr,
-            "fpr": point.fpr,
-            "threshold": _finite(point.threshold),
-            "accepted": point.accepted,
-            "resolvable": point.resolvable,
-            "nearest": point.nearest,
-            "ci95": _ends(intervals.tpr_at_fpr[fpr] if intervals else None),
-        }
     transferred = {
-        key: {"threshold": _finite(cut), **fmr_fnmr(genuine, impostor, cut)._asdict()}
-        for key, cut in thresholds.items()
+        key: {"threshold": finite(cut), **fmr_fnmr(genuine, impostor, cut)._asdict()} for key, cut in thresholds.items()
     }
     return {
         "auc": auc(genuine, impostor),
-        "auc_ci95": _ends(intervals.auc if intervals else None),
+        "auc_ci95": ends(intervals.auc if intervals else None),
         "eer": eer(genuine, impostor),
-        "tpr_at_fpr": points,
+        "tpr_at_fpr": describe_points(operating_points(genuine, impostor, FPRS), FPRS, intervals),
         "fmr_fnmr_at_clean_threshold": transferred,
         "accuracy": _accuracy(scores, trials),
         "n_genuine": len(genuine),
@@ -210,38 +176,3 @@ def _accuracy(scores: FloatArray, trials: Trials) -> dict[str, float | None]:
         return {"mean": None, "se": None}
     result = kfold_accuracy(scores, trials.same, trials.fold)
     return {"mean": result.mean, "se": result.se}
-
-
-def _recovered(methods: Mapping[str, Mapping[str, Any]], method: str) -> dict[str, float | None]:
-    """(method - masked) / (clean - masked) for the AUC and each TPR."""
-    clean, masked, completed = (_headline(methods[name]) for name in ("clean", "masked", method))
-    return {
-        key: (completed[key] - masked[key]) / (clean[key] - masked[key]) if clean[key] > masked[key] else None
-        for key in clean
-    }
-
-
-def _difference(
-    methods: Mapping[str, Mapping[str, Any]], boot: BootstrapResult | None, first: str, second: str
-) -> dict[str, dict[str, Any]]:
-    """First minus second for the AUC and each TPR, with paired intervals."""
-    one, other = _headline(methods[first]), _headline(methods[second])
-    intervals: dict[str, Interval | None] = dict.fromkeys(one)
-    if boot:
-        pair = boot.differences[first, second]
-        intervals = {"auc": pair.auc, **{_key(fpr): interval for fpr, interval in pair.tpr_at_fpr.items()}}
-    return {key: {"value": one[key] - other[key], "ci95": _ends(intervals[key])} for key in one}
-
-
-def _headline(method: Mapping[str, Any]) -> dict[str, float]:
-    """AUC and the TPRs of one method."""
-    return {"auc": method["auc"], **{key: point["tpr"] for key, point in method["tpr_at_fpr"].items()}}
-
-
-def _ends(interval: Interval | None) -> Sequence[float] | None:
-    return None if interval is None else [interval.low, interval.high]
-
-
-def _finite(threshold: float) -> float | None:
-    """A threshold for JSON, which knows no infinity."""
-    return threshold if math.isfinite(threshold) else None

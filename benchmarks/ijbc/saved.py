@@ -1,0 +1,93 @@
+"""Features, scores and pairs of a finished run on disk, from which every figure is drawn again without pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskfix.base import BoolArray, DatasetError, FloatArray
+from protocols import METHODS
+from protocols.ijb import Ids, TemplateFeatures, TemplatePairs, TemplateSet
+
+TEMPLATES = "templates.npz"
+_PAIRS = {"gallery": np.int32, "probe": np.int32, "same": np.bool_}
+
+
+class SavedRun(NamedTuple):
+    """What is needed to compute every figure again.
+
+    Attributes:
+        scores: Scores of P pairs under each method, `(P,)` float32, mapped from files.
+        pairs: The pairs, by place of their templates.
+        templates: Template ids, `(T,)` int32.
+        subject: Subject of each template, `(T,)` int32; -1 where unknown.
+        is_probe: Whether a template is a probe, `(T,)` bool.
+    """
+
+    scores: dict[str, FloatArray]
+    pairs: TemplatePairs
+    templates: Ids
+    subject: Ids
+    is_probe: BoolArray
+
+
+def save_run(
+    folder: Path, data: TemplateSet, features: TemplateFeatures, pairs: TemplatePairs, scores: dict[str, FloatArray]
+) -> None:
+    """Write `features/METHOD.npy` (and `gallery.npy`), `scores/METHOD.npy`, `pairs/*.npy` and `templates.npz`.
+
+    Args:
+        folder: Where to write; the files are not renamed into place, so it should be one that is.
+        data: The set.
+        features: Features of its templates.
+        pairs: The pairs that were scored.
+        scores: Their scores under each method, float32.
+    """
+    for name in ("features", "scores", "pairs"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name, values in {"gallery": features.gallery, **features.probe}.items():
+        np.save(folder / "features" / f"{name}.npy", values)
+    for name, values in scores.items():
+        np.save(folder / "scores" / f"{name}.npy", values)
+    for name, kind in _PAIRS.items():
+        np.save(folder / "pairs" / f"{name}.npy", np.asarray(getattr(pairs, name), dtype=kind))
+    np.savez(folder / TEMPLATES, id=data.templates, subject=data.subject, is_probe=data.is_probe)
+
+
+def load_run(folder: Path) -> SavedRun:
+    """Read what `save_run` wrote, scores and pairs mapped into memory.
+
+    Raises:
+        DatasetError: If a file is missing or damaged, or files do not belong together; the message names it.
+    """
+    found = {path.stem: path for path in sorted((folder / "scores").glob("*.npy"))}
+    if not found:
+        raise DatasetError(f"{folder}: holds no scores; give a folder that benchmarks.ijbc run wrote")
+    names = [name for name in METHODS if name in found] + [name for name in found if name not in METHODS]
+    scores = {name: _read(found[name], np.float32) for name in names}
+    pairs = TemplatePairs(**{name: _read(folder / "pairs" / f"{name}.npy", kind) for name, kind in _PAIRS.items()})
+    try:
+        with np.load(folder / TEMPLATES, allow_pickle=False) as file:
+            templates, subject, is_probe = file["id"], file["subject"], file["is_probe"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DatasetError(f"{folder / TEMPLATES}: missing or damaged ({error}); run the benchmark again") from error
+    for name, values in {**scores, **pairs._asdict()}.items():
+        if values.shape != pairs.same.shape:
+            raise DatasetError(f"{folder}: {name} has {values.size} values for {pairs.same.size} pairs; run it again")
+    if max(pairs.gallery.max(), pairs.probe.max()) >= len(templates):
+        raise DatasetError(f"{folder}: pairs and {TEMPLATES} are not of one run; run the benchmark again")
+    return SavedRun(scores, pairs, templates, subject, is_probe)
+
+
+def _read(path: Path, kind: Any) -> NDArray[Any]:
+    """One array of one axis, mapped into memory."""
+    try:
+        values: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: missing or damaged ({error}); run the benchmark again") from error
+    if values.dtype != kind or values.ndim != 1:
+        raise DatasetError(f"{path}: expected one row of {np.dtype(kind)}, got {values.dtype} {values.shape}")
+    return values

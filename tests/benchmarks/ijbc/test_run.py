@@ -1,0 +1,228 @@
+"""The command over a small set, its files and its errors; and a set made of LFW where the data are here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from benchmarks.ijbc.__main__ import app
+from benchmarks.ijbc.make import make_from_lfw
+from benchmarks.ijbc.parts import PartNames
+from benchmarks.ijbc.run import Selection, run
+from benchmarks.ijbc.saved import load_run
+from benchmarks.ijbc.schema import validate_report
+from maskfix.base import DatasetError, InputError, WeightsError, read_image
+from maskfix.score import pair_scores
+from protocols import LfwDataset
+from protocols.ijb import FeatureSettings, IjbParts, IjbSettings
+from tests.protocols.ijb.small import WEIGHTS, plain_parts, write_small
+from tests.protocols.worlds import MiddleEmbedder
+
+ROOT = Path(__file__).resolve().parents[3]
+SHARED = ROOT.parent / "shared"
+RECOGNISER = SHARED / "models" / "mobilefacenet-arcface" / "mobilefacenet.onnx"
+FILES = {
+    *(f"{name}.{suffix}" for name in ("roc", "det", "histogram") for suffix in ("png", "pdf", "svg")),
+    *("panel.png", "table.md", "report.json", "templates.npz", "features", "scores", "pairs"),
+}
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command with the parts of the small set in the place of networks."""
+
+    def load(names: PartNames) -> IjbParts:
+        base = plain_parts()
+        embedders = [MiddleEmbedder(name, 64 if name == "one" else 112) for name in names.embedders]
+        return IjbParts(base.detector, base.occluder, base.restorer, WEIGHTS, embedders)
+
+    monkeypatch.setattr(PartNames, "load", load)
+
+
+def call(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def arguments(data: Path, out: Path) -> list[str | Path]:
+    return ["run", "--data", data, "--embedder", "one", "--out", out, "--device", "cpu", "--replicates", "30"]
+
+
+def read(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_run__files_and_figures_again(tmp_path: Path) -> None:
+    write_small(tmp_path / "data")
+    out = tmp_path / "runs" / "ijbc"
+    done = call(*arguments(tmp_path / "data", out), "--fuse", "0.5", "--seed", "4")
+    assert done.exit_code == 0, done.stderr
+    assert "| Completed | " in done.stdout
+    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.name for path in out.parent.iterdir()} == {"ijbc", "landmarks-cache"}
+    report = read(out)
+    validate_report(report)
+    assert (report["protocol"]["rows"], report["protocol"]["units"], report["protocol"]["sample"]) == (12, 9, None)
+    assert report["rows"]["gallery"]["without_feature"] == {"clean": 0}
+    assert report["rows"]["probe"]["rows"] == 8
+    assert report["embedder"]["lengths"] == "unit"
+    assert sum(report["masks"]["units"].values()) == 6
+    # Clean: genuine 0.256, 1, 1, 1, 1 against impostors 0.51, 0.82 and eight zeros.
+    assert report["methods"]["clean"]["auc"] == pytest.approx((4 * 10 + 8) / 50)
+    assert report["methods"]["completed"]["auc"] == report["methods"]["clean"]["auc"]
+    assert report["methods"]["masked"]["auc"] == pytest.approx((1 * (6 + 4 / 2) + 4 * 6 / 2) / 50)
+    assert "fused_minus_masked" in report["difference"]
+    assert read_image(out / "panel.png").shape[0] > 100
+    assert (out / "roc.pdf").read_bytes().startswith(b"%PDF")
+    assert b"<svg" in (out / "det.svg").read_bytes()
+
+    saved = load_run(out)
+    assert list(saved.scores) == ["clean", "masked", "completed", "fused"]
+    assert all(values.dtype == np.float32 for values in saved.scores.values())
+    gallery, probe = np.load(out / "features" / "gallery.npy"), np.load(out / "features" / "masked.npy")
+    places = saved.pairs.gallery, saved.pairs.probe - 3
+    assert np.array_equal(pair_scores(gallery, probe, *places), saved.scores["masked"])
+    assert saved.subject[saved.pairs.gallery].tolist() == [0] * 5 + [1] * 5 + [2] * 5
+
+    before = (out / "report.json").read_bytes()
+    (out / "roc.png").unlink()
+    (tmp_path / "data" / "loose_crop" / "p1.png").unlink()
+    again = call("figures", out)
+    assert again.exit_code == 0, again.stderr
+    assert (out / "report.json").read_bytes() == before
+    assert (out / "roc.png").is_file()
+    assert call("figures", out, "--replicates", "0").exit_code == 0
+    assert read(out)["methods"]["clean"]["auc_ci95"] is None
+    assert read(out)["methods"]["clean"]["auc"] == report["methods"]["clean"]["auc"]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_run__several_recognisers_and_damaged_picture(tmp_path: Path) -> None:
+    crops = write_small(tmp_path / "data")
+    (crops / "p3.png").write_bytes(b"damaged")
+    (crops / "p6.png").write_bytes(b"damaged as well")
+    out = tmp_path / "ijbc"
+    done = call(*arguments(tmp_path / "data", out), "--embedder", "two")
+    assert done.exit_code == 0, done.stderr
+    assert {path.name for path in out.iterdir()} == {"one", "two"}
+    first, second = read(out / "one"), read(out / "two")
+    assert first["methods"]["masked"] == second["methods"]["masked"]
+    # 15 has no readable picture: one genuine, two impostor pairs; 11 has others.
+    for method in first["methods"].values():
+        assert method["failures"]["probe"] == {"genuine": 1, "impostor": 2}
+    assert first["rows"]["probe"]["unreadable"] == 3
+    assert set(first["failures"]["no_face"]) == {"p3.png", "p6.png"}
+    assert np.isneginf(load_run(out / "one").scores["clean"]).sum() == 3
+    dropped = call(*arguments(tmp_path / "data", tmp_path / "dropped"), "--drop-failed")
+    assert dropped.exit_code == 0, dropped.stderr
+    report = read(tmp_path / "dropped")
+    assert (report["protocol"]["dropped"], report["protocol"]["comparisons"]) == (3, 12)
+    assert not any(sum(side.values()) for side in report["methods"]["masked"]["failures"].values())
+    assert len(load_run(tmp_path / "dropped").scores["clean"]) == 12
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_run__sample_by_subject(tmp_path: Path) -> None:
+    write_small(tmp_path / "data")
+    done = call(*arguments(tmp_path / "data", tmp_path / "out"), "--subjects", "2")
+    assert done.exit_code == 0, done.stderr
+    assert "sample: 2 of 3 subjects" in done.stderr
+    report = read(tmp_path / "out")
+    assert report["protocol"]["sample"] == {"subjects": 2, "of_subjects": 3, "of_templates": 8, "seed": 0}
+    assert "a sample; 3 subjects in all" in done.stdout
+
+
+BAD_INPUT = {
+    "no data": (["--data", "nowhere"], "nowhere: no such folder"),
+    "layout": (["--layout", "lfw"], "known: community, nist-flat, nist-test1"),
+    "layout not there": (["--layout", "nist-flat"], "is neither IJB-B nor IJB-C"),
+    "subjects": (["--subjects", "9"], "subjects: expected a number from 1 to 3, got 9"),
+    "mode": (["--mode", "sometimes"], "known: always, gate"),
+    "batch size": (["--batch-size", "0"], "batch size: expected a number in [1, 4096], got 0"),
+    "device": (["--device", "tpu"], "known: auto, cpu, cuda"),
+    "detector": (["--detector", "eyes"], "known: auto, mesh, mtcnn"),
+    "embedder twice": (["--embedder", "one"], "each once"),
+    "templates": (["--templates", "nowhere"], "nowhere: no such folder of mask templates"),
+    "ray workers": (["--ray", "--ray-workers", "5000"], "ray actors: expected a number in"),
+}
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_run__bad_input(tmp_path: Path, case: str) -> None:
+    words, message = BAD_INPUT[case]
+    write_small(tmp_path / "data")
+    done = call(*arguments(tmp_path / "data", tmp_path / "out"), *words)
+    assert done.exit_code == 2
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()[-1:]
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_run__state_of_other_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_small(tmp_path / "data")
+    out = tmp_path / "out"
+
+    def fail(*_: object) -> None:
+        raise InputError("the disk is full")
+
+    with monkeypatch.context() as context:
+        context.setattr("benchmarks.ijbc.report.draw_figures", fail)
+        done = call(*arguments(tmp_path / "data", out))
+    assert (done.exit_code, [path.name for path in out.iterdir()]) == (2, ["state.npz"])
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    refused = call(*arguments(tmp_path / "data", out), "--seed", "1")
+    assert "error: " in refused.stderr
+    assert "this run was begun with setting seed 0, now it is 1" in refused.stderr
+    resumed = call(*arguments(tmp_path / "data", out))
+    assert resumed.exit_code == 0
+    assert "went on after 9 of 9 faces" in resumed.stderr
+    assert call(*arguments(tmp_path / "data", out), "--fresh", "--seed", "1").exit_code == 0
+    assert read(out)["seed"] == 1
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_figures__damaged_or_no_run(tmp_path: Path) -> None:
+    assert "holds no report.json" in call("figures", tmp_path).stderr
+    write_small(tmp_path / "data")
+    out = tmp_path / "out"
+    assert call(*arguments(tmp_path / "data", out)).exit_code == 0
+    np.save(out / "scores" / "masked.npy", np.zeros(3, np.float32))
+    with pytest.raises(DatasetError, match="masked has 3 values for 15 pairs"):
+        load_run(out)
+    np.save(out / "scores" / "masked.npy", np.zeros(15))
+    with pytest.raises(DatasetError, match=r"masked\.npy: expected one row of float32"):
+        load_run(out)
+    (out / "report.json").write_text("{")
+    assert "missing or damaged" in call("figures", out).stderr
+
+
+@pytest.mark.skipif(not RECOGNISER.is_file(), reason="../shared is not here: no LFW and no recogniser")
+def test_run__masked_below_completed_below_clean_on_lfw(tmp_path: Path) -> None:
+    """A set made of the pictures of LFW's first fold, with the released weights."""
+    from maskfix.align import load_detector
+
+    names = PartNames((f"arcface:{RECOGNISER}",), templates=SHARED / "data" / "masktheface", device="cpu")
+    try:
+        names.load()
+    except WeightsError as error:
+        pytest.skip(f"no weights that fit: {error}")
+    cache = tmp_path / "cache"
+    lfw = LfwDataset(SHARED / "data" / "lfw", limit_folds=1)
+    make_from_lfw(lfw, tmp_path / "data", "community", load_detector("auto"), cache)
+    settings = IjbSettings(FeatureSettings(), replicates=0)
+    (report,) = run(Selection(tmp_path / "data"), names, tmp_path / "out", settings=settings, cache=cache).values()
+    clean, masked, completed = (report["methods"][name] for name in ("clean", "masked", "completed"))
+    assert masked["auc"] < completed["auc"] <= clean["auc"] + 1e-4
+    assert masked["tpr_at_fpr"]["0.01"]["tpr"] <= completed["tpr_at_fpr"]["0.01"]["tpr"]
+    assert clean["auc"] > 0.99
+    assert report["rows"]["probe"]["unreadable"] == report["rows"]["probe"]["not_masked"] == 0
+    assert report["rows"]["probe"]["estimated_mask_points"] < 0.1 * report["rows"]["probe"]["rows"]
+    assert report["completion"]["coverage"] == pytest.approx(report["completion"]["true_coverage"], abs=0.1)
