@@ -236,8 +236,8 @@ def box_landmarks(
         InputError: If a shape differs.
 
     Example:
-        >>> box_landmarks(np.full((1, 5, 2), 50.0), np.array([[20.0, 20, 80, 80]]), (100, 100), margin=0)[0, 0]
-        array([79.5, 79.5])
+        >>> box_landmarks(np.full((1, 5, 2), 50.0), np.array([[20.0, 20, 80, 80]]), (100, 100), margin=0)[0, 0].round(1)
+        array([80.8, 80.8])
     """
     five, sides = np.asarray(points, np.float64), np.asarray(box, np.float64)
     check_shape("points", five, (None, 5, 2))
