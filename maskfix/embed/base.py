@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import cv2
@@ -64,6 +65,31 @@ def grey_crops(crops: UInt8Array) -> UInt8Array:
     # One tall picture: OpenCV takes no stacks.
     tall = np.ascontiguousarray(crops).reshape(-1, crops.shape[2], 3)
     return np.asarray(cv2.cvtColor(tall, cv2.COLOR_RGB2GRAY), np.uint8).reshape(crops.shape[:3])
+
+
+def embed_batches(
+    crops: UInt8Array, size: int, dimension: int, batch_size: int, run: Callable[[UInt8Array], Any]
+) -> FloatArray:
+    """What every `embed` does around its network: check the crops, run batch by batch, scale to unit length.
+
+    Args:
+        crops: `(N, S, S, 3)` uint8 RGB; N may be 0.
+        size: S that the network wants.
+        dimension: D, the length of its vectors.
+        batch_size: Crops a call of `run`.
+        run: From `(B, S, S, 3)` uint8 to B vectors of length D, as an array, a CPU tensor or a list.
+
+    Returns:
+        `(N, D)` float32, each row of unit length.
+
+    Raises:
+        InputError: If the crops have another shape or type.
+    """
+    check_crops("crops", crops, size)
+    if len(crops) == 0:
+        return np.zeros((0, dimension), dtype=np.float32)
+    starts = range(0, len(crops), batch_size)
+    return unit_rows(np.concatenate([np.asarray(run(crops[at : at + batch_size])) for at in starts]))
 
 
 def unit_rows(vectors: NDArray[Any]) -> FloatArray:

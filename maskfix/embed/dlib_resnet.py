@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from maskfix.base import CropLayout, DependencyError, EmbedderError, FloatArray, InputError, UInt8Array, check_crops
-from maskfix.embed.base import unit_rows
+from maskfix.base import CropLayout, DependencyError, EmbedderError, FloatArray, InputError, UInt8Array
+from maskfix.embed.base import embed_batches
 from maskfix.weights import file_sha256
 
 CHIP_SIZE = 150
@@ -88,13 +88,11 @@ class DlibEmbedder:
         Raises:
             InputError: If the crops have another shape or type.
         """
-        check_crops("crops", crops, self.layout.size)
-        if len(crops) == 0:
-            return np.zeros((0, self.dimension), dtype=np.float32)
-        whole = np.ascontiguousarray(crops)
-        starts = range(0, len(whole), self._batch_size)
-        batches = [self._network.compute_face_descriptor(list(whole[at : at + self._batch_size])) for at in starts]
-        return unit_rows(np.concatenate([np.array(batch) for batch in batches]))
+        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
+
+    def _run(self, crops: UInt8Array) -> Any:
+        """One batch through the network."""
+        return self._network.compute_face_descriptor(list(np.ascontiguousarray(crops)))
 
 
 def models_folder() -> Path:

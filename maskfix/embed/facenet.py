@@ -18,13 +18,12 @@ from maskfix.base import (
     InputError,
     UInt8Array,
     check_choice,
-    check_crops,
     check_photo,
     check_shape,
     replacing,
     resolve_device,
 )
-from maskfix.embed.base import unit_rows
+from maskfix.embed.base import embed_batches
 from maskfix.embed.checkpoints import build_loaded, is_path, read_state
 from maskfix.embed.layouts import FACENET_MARGIN, FACENET_SIZE, facenet_layout
 
@@ -104,9 +103,7 @@ class FaceNetEmbedder:
         Raises:
             InputError: If the crops have another shape or type.
         """
-        check_crops("crops", crops, self.layout.size)
-        rows = [self._run(crops[at : at + self._batch_size]) for at in range(0, len(crops), self._batch_size)]
-        return unit_rows(torch.cat(rows).numpy() if rows else np.zeros((0, DIMENSION)))
+        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
 
     def _run(self, crops: UInt8Array) -> Tensor:
         # Copied: torch takes no arrays whose strides run backwards.

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskfix.base import EmbedderError, FloatArray, InputError, UInt8Array, arcface_layout, check_crops, resolve_device
-from maskfix.embed.base import unit_rows
+from maskfix.base import EmbedderError, FloatArray, InputError, UInt8Array, arcface_layout, resolve_device
+from maskfix.embed.base import embed_batches
 from maskfix.embed.tfjs import GraphModel
 from maskfix.weights import file_sha256
 
@@ -139,9 +139,7 @@ class HumanEmbedder:
         Raises:
             InputError: If the crops have another shape or type.
         """
-        check_crops("crops", crops, self.layout.size)
-        rows = [self._run(crops[at : at + self._batch_size]) for at in range(0, len(crops), self._batch_size)]
-        return unit_rows(torch.cat(rows).numpy() if rows else torch.zeros(0, self.dimension).numpy())
+        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
 
     def _run(self, crops: UInt8Array) -> Tensor:
         pictures = torch.from_numpy(crops.copy()).to(self._device).permute(0, 3, 1, 2).float() / 255

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,11 +15,10 @@ from maskfix.base import (
     InputError,
     UInt8Array,
     check_choice,
-    check_crops,
     check_shape,
     resolve_device,
 )
-from maskfix.embed.base import grey_crops, unit_rows
+from maskfix.embed.base import embed_batches, grey_crops
 from maskfix.embed.checkpoints import build_loaded, is_path, read_state
 from maskfix.embed.layouts import lightcnn_layout
 from maskfix.weights import load_weights
@@ -289,12 +287,11 @@ class LightCnnEmbedder:
         Raises:
             InputError: If the crops have another shape or type.
         """
-        check_crops("crops", crops, self.layout.size)
-        grey = torch.from_numpy(grey_crops(crops))[:, None]
-        rows = [self._run(grey[at : at + self._batch_size]) for at in range(0, len(grey), self._batch_size)]
-        return unit_rows(torch.cat(rows).numpy() if rows else np.zeros((0, DIMENSION)))
+        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
 
-    def _run(self, grey: Tensor) -> Tensor:
+    def _run(self, crops: UInt8Array) -> Tensor:
+        """One batch through the network."""
+        grey = torch.from_numpy(grey_crops(crops))[:, None]
         embedded: Tensor = self.network(grey.to(self._device).float() / 255).cpu()
         return embedded
 

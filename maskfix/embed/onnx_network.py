@@ -20,9 +20,8 @@ from maskfix.base import (
     InputError,
     UInt8Array,
     check_choice,
-    check_crops,
 )
-from maskfix.embed.base import grey_crops, unit_rows
+from maskfix.embed.base import embed_batches, grey_crops
 from maskfix.embed.layouts import list_layouts, load_layout
 from maskfix.weights import file_sha256
 
@@ -128,11 +127,7 @@ class OnnxEmbedder:
             InputError: If the crops have another shape or type.
             EmbedderError: If the network fails on them.
         """
-        check_crops("crops", crops, self.layout.size)
-        if len(crops) == 0:
-            return np.zeros((0, self.dimension), dtype=np.float32)
-        starts = range(0, len(crops), self._batch_size)
-        return unit_rows(np.concatenate([self._run(crops[at : at + self._batch_size]) for at in starts]))
+        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
 
     def _run(self, crops: UInt8Array) -> NDArray[Any]:
         """One batch through the network."""
