@@ -43,7 +43,7 @@ from benchmarks.groups import (
 )
 from benchmarks.lfw import Bars
 from benchmarks.report import check_out, commit_of_checkout, package_versions, peak_rss_bytes
-from maskfix.align import fit_layout, warp
+from maskfix.align import recrop
 from maskfix.base import (
     BoolArray,
     CheckpointError,
@@ -52,7 +52,6 @@ from maskfix.base import (
     InputError,
     MaskfixError,
     UInt8Array,
-    canonical_layout,
     check_range,
     replacing,
     resolve_device,
@@ -168,11 +167,7 @@ def _compare(clean: UInt8Array, masked: UInt8Array, completed: UInt8Array, mask:
 def _embed(embedder: Embedder, methods: Sequence[UInt8Array]) -> list[DoubleArray]:
     """Unit vectors of canonical crops, `(N, D)` a method; nan where the recogniser gave no unit vector."""
     crops = np.concatenate(methods)
-    layout = embedder.layout
-    matrix = fit_layout(canonical_layout(crops.shape[1]).array, layout)
-    # What a layout shows beyond the canonical crop is its reflection, as beyond the photograph in the store itself.
-    warped = [warp(crop, matrix, layout.size, border="reflect") for crop in crops]
-    vectors = np.asarray(embedder.embed(np.stack(warped)), dtype=np.float64)
+    vectors = np.asarray(embedder.embed(recrop(crops, embedder.layout)), dtype=np.float64)
     if vectors.shape != (len(crops), embedder.dimension):
         raise EmbedderError(
             f"{embedder.name}: expected vectors of shape {(len(crops), embedder.dimension)}, got {vectors.shape}"

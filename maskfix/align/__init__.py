@@ -8,6 +8,7 @@ from maskfix.align.similarity import (
     fit_layout,
     invert_affine,
     paste,
+    recrop,
     transform_points,
     warp,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "load_detector",
     "mask_points_from_five",
     "paste",
+    "recrop",
     "transform_points",
     "warp",
 ]

@@ -15,6 +15,7 @@ from maskfix.base import (
     InputError,
     UInt8Array,
     arcface_layout,
+    canonical_layout,
     check_photo,
     check_shape,
 )
@@ -199,6 +200,29 @@ def align(photo: UInt8Array, five: NDArray[Any], layout: CropLayout) -> tuple[UI
     check_shape("landmarks", five, (5, 2))
     matrix = fit_layout(five, layout)
     return warp(photo, matrix, layout.size), matrix
+
+
+def recrop(crops: UInt8Array, layout: CropLayout) -> UInt8Array:
+    """Bring canonical crops to another layout, as its recogniser sees the faces.
+
+    What the layout shows beyond the canonical crop is its reflection, as beyond the photograph in prepared faces.
+
+    Args:
+        crops: `(N, S, S, 3)` uint8 RGB in the canonical layout, N at least 1.
+        layout: Where to bring them.
+
+    Returns:
+        `(N, T, T, 3)` uint8, T the layout's size.
+
+    Raises:
+        InputError: On wrong shapes or types.
+
+    Example:
+        >>> recrop(np.full((2, 128, 128, 3), 7, np.uint8), arcface_layout(112)).shape
+        (2, 112, 112, 3)
+    """
+    matrix = fit_layout(canonical_layout(crops.shape[1]).array, layout)
+    return np.stack([warp(crop, matrix, layout.size, border="reflect") for crop in crops])
 
 
 def paste(photo: UInt8Array, crop: UInt8Array, matrix: NDArray[Any], weight: FloatArray) -> UInt8Array:

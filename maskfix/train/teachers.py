@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfix.align import fit_layout, warp
-from maskfix.base import CheckpointError, DoubleArray, FloatArray, InputError, canonical_layout, replacing
+from maskfix.align import recrop
+from maskfix.base import CheckpointError, DoubleArray, FloatArray, InputError, replacing
 from maskfix.data import FaceStore
 from maskfix.embed import unit_rows
 from maskfix.embed.base import Embedder
@@ -36,11 +36,10 @@ def teacher_embeddings(
     """
     path = Path(folder) / f"teacher-{embedder.sha256[:16]}.npy"
     done = _kept(path, len(store), embedder.dimension)
-    matrix = fit_layout(canonical_layout(store.size).array, embedder.layout)
     blocks = [done]
     for start in range(len(done), len(store), _BLOCK):
-        crops = [warp(crop, matrix, embedder.layout.size, border="reflect") for crop in store.crops[start:][:_BLOCK]]
-        blocks.append(embedder.embed(np.stack(crops)))
+        crops = recrop(store.crops[start : start + _BLOCK], embedder.layout)
+        blocks.append(embedder.embed(crops))
         if progress:
             progress(start + len(crops), {})
         if len(blocks) > 10 or start + _BLOCK >= len(store):
