@@ -47,6 +47,18 @@ POINT = object_of(
 TRANSFER = object_of({"threshold": NUMBER_OR_NULL, "fmr": FRACTION, "fnmr": FRACTION})
 BY_CLASS = object_of({"genuine": COUNT, "impostor": COUNT})
 
+PROVENANCE = {
+    "settings": {"type": "object"},
+    "seed": {"type": "integer"},
+    "command": NAME,
+    "commit": {"type": ["string", "null"]},
+    "versions": {"type": "object", "additionalProperties": NAME, "required": ["maskfix", "python", "numpy"]},
+    "seconds": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
+    "peak_rss_bytes": COUNT,
+    "created": {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T"},
+}
+"""How and when a run was made, the same in every report."""
+
 
 def validate(report: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     """Check a report against a schema.

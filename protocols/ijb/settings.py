@@ -10,6 +10,7 @@ from maskfix.align import LandmarkDetector
 from maskfix.base import InputError, check_choice, check_range
 from maskfix.embed.base import Embedder
 from maskfix.occlude import PAPER_KINDS, Occluder, parse_kind
+from maskfix.plugin.base import GATE_THRESHOLD
 from maskfix.weights import WeightsRow
 from protocols.base import Restorer
 from protocols.pictures import METHODS
@@ -48,7 +49,7 @@ class FeatureSettings:
     kinds: tuple[str, ...] = PAPER_KINDS
     seed: int = 0
     mode: str = "always"
-    threshold: float = 0.04
+    threshold: float = GATE_THRESHOLD
     fuse: float | None = None
     clean_completed: bool = False
     batch_size: int = 64
