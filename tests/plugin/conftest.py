@@ -11,8 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import maskfix
 from maskfix.align import load_detector
 from maskfix.base import UInt8Array
+from maskfix.plugin import pack_free_analysis
 from tests.plugin.worlds import with_chin
 
 
@@ -61,3 +63,24 @@ def session_options() -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return options
+
+
+@pytest.fixture(scope="module")
+def fresh(recogniser_path: Path, session_options: Any) -> Any:
+    """A real FaceAnalysis, shared by the tests; each leaves it as it was."""
+    return pack_free_analysis(recogniser_path, sess_options=session_options)
+
+
+@pytest.fixture
+def app(fresh: Any) -> Any:
+    before = dict(vars(fresh)), list(fresh.models.items())
+    yield fresh
+    if not isinstance(vars(fresh).get("get"), type(None)):
+        maskfix.detach(fresh)
+    assert (dict(vars(fresh)), list(fresh.models.items())) == before
+
+
+@pytest.fixture(scope="module")
+def both_bgr(face: UInt8Array, masked: UInt8Array) -> UInt8Array:
+    """A photograph of two heads, the right one masked."""
+    return np.ascontiguousarray(np.hstack([face, masked])[..., ::-1])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,32 +10,10 @@ import pytest
 
 import maskfix
 from maskfix.base import InputError, UInt8Array
-from maskfix.plugin import FaceCompletion, pack_free_analysis
-from maskfix.plugin.insightface import CompletedRecogniser
+from maskfix.plugin import FaceCompletion
 from tests.plugin.worlds import batches, green_deoccluder, painted
 
 insightface = pytest.importorskip("insightface")
-
-
-@pytest.fixture(scope="module")
-def fresh(recogniser_path: Path, session_options: Any) -> Any:
-    """A real FaceAnalysis, shared by the tests; each leaves it as it was."""
-    return pack_free_analysis(recogniser_path, sess_options=session_options)
-
-
-@pytest.fixture
-def app(fresh: Any) -> Any:
-    before = dict(vars(fresh)), list(fresh.models.items())
-    yield fresh
-    if not isinstance(vars(fresh).get("get"), type(None)):
-        maskfix.detach(fresh)
-    assert (dict(vars(fresh)), list(fresh.models.items())) == before
-
-
-@pytest.fixture(scope="module")
-def both_bgr(face: UInt8Array, masked: UInt8Array) -> UInt8Array:
-    """A photograph of two heads, the right one masked."""
-    return np.ascontiguousarray(np.hstack([face, masked])[..., ::-1])
 
 
 @pytest.fixture(scope="module")
@@ -367,43 +342,3 @@ class TestRecogniser:
     def test_layout_is_fixed(self, fresh: Any) -> None:
         with pytest.raises(InputError, match="layout, colour: fixed by insightface; leave it out"):
             maskfix.wrap(fresh.models["recognition"], layout="arcface_112", colour="bgr")
-
-
-class TestElsewhere:
-    def test_prepare_after_attach(self, app: Any, both_bgr: UInt8Array) -> None:
-        maskfix.attach(app, deoccluder=green_deoccluder())
-        settings = {"ctx_id": -1, "det_thresh": app.det_thresh}
-        app.prepare(**settings)
-        assert len(app.get(both_bgr)) == 2
-
-    def test_pickle(self, app: Any, both_bgr: UInt8Array) -> None:
-        maskfix.attach(app, deoccluder=green_deoccluder())
-        expected = app.get(both_bgr)
-        other = pickle.loads(pickle.dumps(app))  # noqa: S301 - our own bytes
-        assert other is not app
-        assert isinstance(other.models["recognition"], CompletedRecogniser)
-        assert vars(other)["get"].app is other
-        for one, two in zip(expected, other.get(both_bgr), strict=True):
-            np.testing.assert_allclose(one.embedding, two.embedding, atol=1e-4)
-            assert one.completion.used == two.completion.used
-        maskfix.detach(other)
-        assert "get" not in vars(other)
-
-    def test_what_a_face_carries_can_be_pickled(self, app: Any, both_bgr: UInt8Array) -> None:
-        """The face itself cannot, with insightface 2.1 alone no more than here."""
-        maskfix.attach(app, deoccluder=green_deoccluder())
-        completion = app.get(both_bgr)[0].completion
-        other = pickle.loads(pickle.dumps(completion))  # noqa: S301
-        np.testing.assert_array_equal(other.occlusion, completion.occlusion)
-
-    def test_threads(self, app: Any, face: UInt8Array, masked: UInt8Array) -> None:
-        """Each thread gets the faces of its own photograph."""
-        photos = [np.ascontiguousarray(p[..., ::-1]) for p in (face, masked, np.hstack([masked, face]))] * 2
-        maskfix.attach(app, deoccluder=green_deoccluder())
-        serial = [app.get(photo) for photo in photos]
-        with ThreadPoolExecutor(3) as pool:
-            for one, other in zip(serial, pool.map(app.get, photos), strict=True):
-                assert len(one) == len(other)
-                for a, b in zip(one, other, strict=True):
-                    np.testing.assert_array_equal(a.embedding, b.embedding)
-                    assert a.completion.coverage == b.completion.coverage
