@@ -8,10 +8,14 @@ process held while the step ran, interpreter, libraries and input included; `ext
 before. The count is set back before a step where the kernel allows it (/proc/self/clear_refs); elsewhere making the
 input counts as well. GB are 10^9 bytes.
 
+The products of matrices in `pair_scores` are NumPy's BLAS; which kernels it took is printed first. OPENBLAS_CORETYPE in
+the environment can hold it to older ones than the processor has (Haswell's cost nearly twice the time of those for
+AVX-512), while the yardstick gathers and adds without BLAS.
+
 | figure | ours | yardstick |
 |---|---|---|
 | auc_and_points | split, sort, AUC, six operating points with insightface's rule, EER; median of three | scikit-learn |
-| pair_scores | `maskfix.score.pair_scores`; median of three | float64 gather and dot, some batches scaled up |
+| pair_scores | `maskfix.score.pair_scores`; median of three | float64 gather and dot; nine batches scaled up |
 | pair_list | `protocols.ijb.pair_list.read_pair_list`, first and second start; median of three | `pandas.read_csv` |
 | bootstrap | 1,000 replicates, three methods, six rates, AUC, all differences | - |
 | pipeline | features of three methods to templates, scores, all figures, no bootstrap | - |
@@ -50,6 +54,7 @@ from benchmarks.scoring_data import (
     probe_subjects,
 )
 from maskfix.base import DoubleArray, FloatArray, MaskfixError, replacing
+from maskfix.cli.shared import one_line_errors
 from maskfix.metrics import SortedScores, calibrate, cllr, min_cllr, own_subjects, subject_bootstrap
 from maskfix.score import TemplatePooling, pair_scores
 
@@ -58,7 +63,7 @@ FPRS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _GB = 1e9
 _REPEATS = 3
 _LOOP_BATCH = 100_000
-_LOOP_BATCHES = 3
+_LOOP_STRETCH = 3
 
 Figures = dict[str, float]
 
@@ -101,39 +106,66 @@ def measure_pair_scores(scale: float) -> Figures:
         scores = pair_scores(gallery, probe, pairs.gallery, pairs.probe)
         seconds.append(time.perf_counter() - start)
     extra = max(0, peak_memory() - before) / _GB
-    some = slice(0, _LOOP_BATCH)
-    loop = gather_loop(gallery.astype(np.float64), probe.astype(np.float64), *(side[some] for side in pairs[:2]))
+    loop = gather_loop(*loop_inputs(pairs, gallery, probe, slice(0, _LOOP_BATCH)))
     return {
         "seconds": statistics.median(seconds),
         "extra_gb": extra,
-        "difference": float(np.abs(loop - scores[some]).max()),
+        "difference": float(np.abs(loop - scores[:_LOOP_BATCH]).max()),
     }
 
 
 def measure_gather_loop(scale: float) -> Figures:
-    """Time of the yardstick for all pairs, from three of its batches at different places of the list."""
+    """Time of the yardstick for all pairs, from stretches of some batches each; the median, after one to warm up.
+
+    The first batch of a process waits for memory that the machine has given to nobody yet; of 157 that is one, so it
+    must not be a third of what is scaled up.
+    """
     pairs, gallery, probe = _template_features(scale)
-    wide = gallery.astype(np.float64), probe.astype(np.float64)
     count = len(pairs.same)
-    starts = {min(count - 1, place * count // _LOOP_BATCHES) for place in range(_LOOP_BATCHES)}
-    done, seconds = 0, 0.0
-    for first in sorted(starts):
-        sides = [side[first : first + _LOOP_BATCH] for side in pairs[:2]]
+    length = min(count, _LOOP_STRETCH * _LOOP_BATCH)
+    rates = []
+    for place in range(1 + _REPEATS):
+        first = place * (count - length) // _REPEATS
+        inputs = loop_inputs(pairs, gallery, probe, slice(first, first + length))
         start = time.perf_counter()
-        done += len(gather_loop(*wide, *sides))
-        seconds += time.perf_counter() - start
-    return {"seconds": seconds * count / done}
+        gather_loop(*inputs)
+        rates.append((time.perf_counter() - start) / length)
+    return {"seconds": statistics.median(rates[1:]) * count}
 
 
 def gather_loop(
-    gallery: DoubleArray, probe: DoubleArray, gallery_rows: NDArray[np.int32], probe_rows: NDArray[np.int32]
+    features: DoubleArray, place: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> DoubleArray:
-    """Pair scores the usual way, as the IJB scripts go: batches of 100,000, both sides gathered, multiplied, summed."""
-    scores = np.zeros(len(gallery_rows))
-    for start in range(0, len(scores), _LOOP_BATCH):
-        batch = slice(start, start + _LOOP_BATCH)
-        scores[batch] = np.sum(gallery[gallery_rows[batch]] * probe[probe_rows[batch]], axis=-1)
+    """Pair scores the usual way, as eval_ijbc.py goes: batches of 100,000, both sides gathered, multiplied, summed.
+
+    Names of arrays matter here: what has one is not written over by the product, and lives until the next batch has
+    another, so that each batch takes fresh memory for all three, as there.
+
+    Args:
+        features: Embeddings of all templates, `(T, D)` float64.
+        place: Row of a template id, `(largest id + 1, 1)`; its second axis makes the gathered arrays `(100000, 1, D)`.
+        first: Gallery template's id of each pair, `(P,)`.
+        second: Probe template's id, `(P,)`.
+    """
+    scores = np.zeros(len(first))
+    numbers = np.arange(len(first))
+    for start in range(0, len(first), _LOOP_BATCH):
+        batch = numbers[start : start + _LOOP_BATCH]
+        one = features[place[first[batch]]]
+        other = features[place[second[batch]]]
+        cosine = np.sum(one * other, -1)
+        scores[batch] = cosine.flatten()
     return scores
+
+
+def loop_inputs(
+    pairs: Pairs, gallery: FloatArray, probe: FloatArray, some: slice
+) -> tuple[DoubleArray, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """What `gather_loop` takes, for some of the pairs: ids from 1 on, those of the gallery first."""
+    features = np.concatenate([gallery, probe]).astype(np.float64)
+    place = np.arange(-1, len(features)).reshape(-1, 1)
+    first, second = (side[some].astype(np.int64) for side in pairs[:2])
+    return features, place, first + 1, second + len(gallery) + 1
 
 
 def measure_pair_list(scale: float) -> Figures:
@@ -219,7 +251,7 @@ def measure_pipeline(scale: float) -> Figures:
         probe = _pool(source.blocks(probe_faces, subject, method), probe_faces, sizes.probe)
         scores = pair_scores(gallery, probe, pairs.gallery, pairs.probe)
         ranked = SortedScores.from_pairs(scores, pairs.same)
-        ranked.auc(), ranked.eer(), ranked.det_curve()
+        ranked.auc(), ranked.eer(), ranked.thinned_curve()
         points = ranked.operating_points(FPRS)
         if thresholds is None:
             thresholds = np.array([point.threshold for point in points])
@@ -281,6 +313,18 @@ def summarise(measured: Mapping[str, Figures]) -> dict[str, Figures]:
     }
 
 
+def blas_kernels() -> str:
+    """Name, version, kernels and threads of each BLAS in this process."""
+    from threadpoolctl import ThreadpoolController
+
+    found = ThreadpoolController().select(user_api="blas").info()
+    names = {
+        f"{part['internal_api']} {part['version']} ({part.get('architecture')} kernels, threads: {part['num_threads']})"
+        for part in found
+    }
+    return ", ".join(sorted(names)) or "unknown"
+
+
 def peak_memory() -> int:
     """Largest resident memory of this process, in bytes, since it began or since `reset_peak`."""
     with contextlib.suppress(OSError):
@@ -329,7 +373,7 @@ def main(
     ] = None,
 ) -> None:
     """Time and memory of scoring at IJB-C's size, against scikit-learn, pandas and the usual loop."""
-    try:
+    with one_line_errors():
         ijbc_sizes(scale)
         if measure is not None:
             if measure not in MEASURES:
@@ -338,6 +382,7 @@ def main(
             return
         if out is None:
             raise MaskfixError("--json: say where the figures go")
+        print(f"BLAS: {blas_kernels()}", flush=True)
         measured = {}
         for name in MEASURES:
             measured[name] = measure_apart(name, scale)
@@ -346,9 +391,6 @@ def main(
         with replacing(out) as temporary:
             temporary.write_text(json.dumps(summarise(measured), indent=2) + "\n")
         print(out.read_text(), end="")
-    except (MaskfixError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

@@ -11,10 +11,9 @@ from maskfix.metrics.bootstrap import (
 from maskfix.metrics.calibration import calibrate, cllr, min_cllr
 from maskfix.metrics.folds import FoldAccuracy, kfold_accuracy
 from maskfix.metrics.image import laplacian_variance, psnr, ssim
-from maskfix.metrics.ranking import DetCurve, OperatingPoint, SortedScores
+from maskfix.metrics.ranking import DetCurve, OperatingPoint, RocCurve, SortedScores
 from maskfix.metrics.verification import (
     ErrorRates,
-    RocCurve,
     auc,
     eer,
     fmr_fnmr,

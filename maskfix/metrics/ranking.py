@@ -47,6 +47,21 @@ class OperatingPoint(NamedTuple):
     nearest: float
 
 
+class RocCurve(NamedTuple):
+    """Points of an empirical ROC curve, from the strictest threshold to the loosest.
+
+    Attributes:
+        fpr: Accepted share of the impostor pairs at each threshold, `(T,)` float64, rising from 0 to 1.
+        tpr: Accepted share of the genuine pairs, `(T,)` float64, rising from 0 to 1.
+        thresholds: `(T,)`, falling: every distinct score (of a thinned curve, some), then -inf. The last point accepts
+            everything, failed pairs too; it is there so that the area under the points is the AUC.
+    """
+
+    fpr: DoubleArray
+    tpr: DoubleArray
+    thresholds: DoubleArray
+
+
 class DetCurve(NamedTuple):
     """Comparison errors at T thresholds.
 
@@ -181,43 +196,47 @@ class SortedScores(NamedTuple):
         missed = np.searchsorted(positive, keys, side="right")
         return DetCurve((len(negative) - rejected) / len(negative), missed / len(positive), cuts)
 
-    def det_curve(self, points_per_decade: int = 200) -> DetCurve:
-        """Points of the DET curve, evenly spread over the decades of FMR and of FNMR; each one is exact.
+    def thinned_curve(self, fprs: Sequence[float] = (), *, points_per_decade: int = 200) -> RocCurve:
+        """Points of the exact ROC curve, picked evenly over the decades of FMR and of FNMR: enough for any figure.
 
         For every rate of a logarithmic grid from 1 / number of pairs to 1, the point with the least error of the other
-        kind among all whose rate is at most that.
+        kind among all whose rate is at most that. No other point of the curve is ever built.
 
         Args:
+            fprs: Rates in (0, 1] at which the curve must hold its exact point, by `metrics.tpr_at_fpr`'s rule.
             points_per_decade: Points for each factor of ten of either rate, at least 1.
 
         Returns:
-            FMR rising from 0, FNMR falling, thresholds falling to one that accepts all pairs that did not fail.
+            The curve, from (0, 0) to (1, 1); FMR is its FPR, FNMR is 1 - TPR. All points are `roc_curve`'s.
 
         Raises:
-            InputError: If `points_per_decade` is below 1.
+            InputError: If a rate is outside (0, 1] or `points_per_decade` is below 1.
 
         Example:
-            >>> curve = SortedScores.from_classes([0.9, 0.4], [0.4, 0.1]).det_curve()
-            >>> curve.fmr, curve.fnmr
-            (array([0. , 0.5, 1. ]), array([0.5, 0. , 0. ]))
+            >>> curve = SortedScores.from_classes([0.9, 0.4], [0.4, 0.1]).thinned_curve()
+            >>> curve.fpr, curve.tpr, curve.thresholds
+            (array([0. , 0. , 0.5, 1. ]), array([0. , 0.5, 1. , 1. ]), array([ 0.9,  0.4,  0.1, -inf]))
         """
         if points_per_decade < 1:
             raise InputError(f"points_per_decade: expected at least 1, got {points_per_decade}")
         positive, negative = self
-        accepts = _grid(len(negative), points_per_decade)
-        cuts = [negative[-1 - accepts[accepts < len(negative)]], np.array([-np.inf], dtype=negative.dtype)]
-        misses = _grid(len(positive), points_per_decade)
-        limits = positive[misses[misses < len(positive)]]
-        # The highest threshold that still accepts these scores is the next lower score of either class.
+        asked = [allowed_accepts(fpr, len(negative)) for fpr in fprs]
+        accepts = np.append(_counts(len(negative), points_per_decade), np.array(asked, dtype=np.int64))
+        misses = _counts(len(positive), points_per_decade)
+        # The (k + 1)-th largest impostor score accepts at most k; the largest score below the (m + 1)-th smallest
+        # genuine one rejects at most m.
+        wanted = positive[misses[misses < len(positive)]]
+        picked = [negative[-1 - accepts[accepts < len(negative)]], np.maximum(positive[-1:], negative[-1:])]
         for side in self:
-            below = np.searchsorted(side, limits, side="left")
-            cuts.append(side[below[below > 0] - 1])
-        # Of equal scores of both classes only one stays; of two cuts for one limit the lower one is a point as well.
-        thresholds = np.unique(np.concatenate(cuts))[::-1].astype(np.float64)
-        curve = self.rates_at(thresholds)
-        steps = (np.diff(curve.fmr) > 0) | (np.diff(curve.fnmr) < 0)
-        kept = np.append(True, steps)
-        return DetCurve(curve.fmr[kept], curve.fnmr[kept], curve.thresholds[kept])
+            below = np.searchsorted(side, wanted, side="left")
+            picked.append(side[below[below > 0] - 1])
+        thresholds = np.unique(np.concatenate(picked))[::-1]
+        hits, alarms = (len(side) - np.searchsorted(side, thresholds, side="right") for side in self)
+        return RocCurve(
+            np.append(alarms, len(negative)) / len(negative),
+            np.append(hits, len(positive)) / len(positive),
+            np.append(thresholds, -np.inf).astype(np.float64),
+        )
 
     def _errors_from(self, score: Any) -> tuple[int, int]:
         """Impostor pairs accepted and genuine pairs rejected if exactly the pairs from `score` on are accepted."""
@@ -331,7 +350,7 @@ def _bends(counts: NDArray[np.integer[Any]]) -> BoolArray:
     return bends
 
 
-def _grid(total: int, points_per_decade: int) -> Counts:
+def _counts(total: int, points_per_decade: int) -> Counts:
     """Whole numbers from 0 to `total`, evenly spread over the decades."""
     rates = np.geomspace(1 / total, 1, 1 + math.ceil(math.log10(total) * points_per_decade))
     counts: Counts = np.unique(np.append(0, np.floor(rates * total * (1 + 1e-9)))).astype(np.int64)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from maskfix.base import DoubleArray, InputError
+from maskfix.base import InputError
 from maskfix.metrics.guards import (
     Scores,
     allowed_accepts,
@@ -24,7 +24,7 @@ from maskfix.metrics.guards import (
     check_scores,
     split_scores,
 )
-from maskfix.metrics.ranking import Counts, OperatingPoint, SortedScores, round_down
+from maskfix.metrics.ranking import Counts, OperatingPoint, RocCurve, SortedScores, round_down
 
 __all__ = [
     "ErrorRates",
@@ -43,21 +43,6 @@ __all__ = [
     "split_scores",
     "tpr_at_fpr",
 ]
-
-
-class RocCurve(NamedTuple):
-    """All points of an empirical ROC curve, from the strictest threshold to the loosest.
-
-    Attributes:
-        fpr: Accepted share of the impostor pairs at each threshold, `(T,)` float64, rising from 0 to 1.
-        tpr: Accepted share of the genuine pairs, `(T,)` float64, rising from 0 to 1.
-        thresholds: `(T,)`, falling: every distinct score, then -inf. The last point accepts everything, failed pairs
-            too; it is there so that the area under the points is the AUC.
-    """
-
-    fpr: DoubleArray
-    tpr: DoubleArray
-    thresholds: DoubleArray
 
 
 class ErrorRates(NamedTuple):

@@ -1,4 +1,4 @@
-"""Template embeddings from face rows that stream by, and the scores of template pairs, both in bounded memory.
+"""Template embeddings from face rows that stream by, in bounded memory.
 
 A template is a set of pictures of one person. The rule is that of the IJB scripts (protocols.md 2.3): mean of the rows
 of one medium (the frames of a video), sum over the media, unit length. As a weighted sum it needs no row twice: a row
@@ -20,15 +20,6 @@ Rows = NDArray[np.integer[Any]]
 
 _ROWS_AT_ONCE = 1024
 """Rows weighted at a time: 2 MB for 512 numbers a row."""
-
-_BLOCK_BYTES = 48 * 2**20
-"""Bytes of the block of the gallery x probe matrix that is held at a time."""
-
-_PAIRS_AT_ONCE = 1 << 20
-"""Pairs picked out of a block at a time: 30 MB of places."""
-
-_UNIT_TOLERANCE = 1e-3
-"""Allowed distance of a template's length from 1, as in `cosine_scores`."""
 
 
 class Templates(NamedTuple):
@@ -85,7 +76,7 @@ class TemplatePooling:
         detector_score: bool = True,
         keep_norm: bool = True,
     ) -> None:
-        self._template = _check_rows("template", np.asarray(template), templates).astype(np.int64)
+        self._template = check_rows("template", np.asarray(template), templates).astype(np.int64)
         if templates < 1 or dimensions < 1:
             raise InputError(f"pooling: expected at least one template and dimension, got {templates} and {dimensions}")
         self._weight = row_weights(self._template, media)
@@ -222,86 +213,7 @@ def row_weights(template: ArrayLike, media: ArrayLike) -> FloatArray:
     return weights
 
 
-def pair_scores(
-    gallery_features: FloatArray,
-    probe_features: FloatArray,
-    gallery_rows: Rows,
-    probe_rows: Rows,
-    out: FloatArray | None = None,
-) -> FloatArray:
-    """Cosine similarity of each pair of templates; higher means more alike.
-
-    Blocks of the gallery are multiplied with all probes, and the pairs that are wanted are picked out. That pays where
-    the list fills a good part of the grid (IJB-C: a quarter); for a few pairs of many use `cosine_scores`. Beside the
-    inputs and the scores about 0.1 GB are held, however long the list is.
-
-    Args:
-        gallery_features: Unit embeddings of the gallery templates, `(G, D)` float32; a row of zeros stands for a
-            template without an embedding (`TemplatePooling.templates` gives them so).
-        probe_features: The same of the probe templates, `(H, D)`.
-        gallery_rows: Gallery template of each pair, `(P,)` integers in [0, G), in any order.
-        probe_rows: Probe template of each pair, `(P,)` integers in [0, H).
-        out: Where to write the scores, `(P,)` float32; a new array when None.
-
-    Returns:
-        `(P,)` float32 in [-1, 1]; -inf where a template has no embedding: a non-match at every threshold. Sums are
-        rounded in the order that the matrix product takes, so scores are exact to about 1e-6.
-
-    Raises:
-        InputError: On wrong shapes or types, a row outside its range, or an embedding that is neither unit nor zero.
-
-    Example:
-        >>> gallery = np.array([[1, 0]], dtype=np.float32)
-        >>> probe = np.array([[0.6, 0.8], [0, 0]], dtype=np.float32)
-        >>> pair_scores(gallery, probe, np.array([0, 0]), np.array([1, 0]))
-        array([-inf,  0.6], dtype=float32)
-    """
-    filled = []
-    for name, features in (("gallery_features", gallery_features), ("probe_features", probe_features)):
-        check_dtype(name, features, np.float32)
-        check_shape(name, features, (None, None))
-        filled.append(_check_unit(name, features))
-    check_shape("probe_features", probe_features, (None, gallery_features.shape[1]))
-    gallery_rows = _check_rows("gallery_rows", np.asarray(gallery_rows), len(gallery_features))
-    probe_rows = _check_rows("probe_rows", np.asarray(probe_rows), len(probe_features))
-    check_shape("probe_rows", probe_rows, gallery_rows.shape)
-    if out is None:
-        out = np.empty(len(gallery_rows), dtype=np.float32)
-    check_dtype("out", out, np.float32)
-    check_shape("out", out, gallery_rows.shape)
-    pieces = [slice(first, first + _PAIRS_AT_ONCE) for first in range(0, len(out), _PAIRS_AT_ONCE)]
-    ends = [(int(gallery_rows[piece].min()), int(gallery_rows[piece].max())) for piece in pieces]
-    step = max(1, _BLOCK_BYTES // (4 * max(1, len(probe_features))))
-    buffer = np.empty((min(step, len(gallery_features)), len(probe_features)), dtype=np.float32)
-    for start in range(0, len(gallery_features), step):
-        stop = min(start + step, len(gallery_features))
-        block = np.matmul(gallery_features[start:stop], probe_features.T, out=buffer[: stop - start])
-        for piece, (lowest, highest) in zip(pieces, ends, strict=True):
-            if lowest < stop and highest >= start:
-                is_whole = lowest >= start and highest < stop
-                _pick(block, start, gallery_rows[piece], probe_rows[piece], out[piece], is_whole)
-    for piece in pieces:
-        np.clip(out[piece], -1, 1, out=out[piece])
-        if not (filled[0].all() and filled[1].all()):
-            out[piece][~(filled[0][gallery_rows[piece]] & filled[1][probe_rows[piece]])] = -np.inf
-    return out
-
-
-def _pick(block: FloatArray, start: int, gallery_rows: Rows, probe_rows: Rows, out: FloatArray, is_whole: bool) -> None:
-    """Write the scores of the pairs whose gallery template is in the block of rows that begins with `start`.
-
-    Lists are sorted by gallery template as a rule; then nearly every piece of one lies in a block as a whole.
-    """
-    cells = gallery_rows.astype(np.int64)
-    cells -= start
-    inside = slice(None) if is_whole else (cells >= 0) & (cells < len(block))
-    cells = cells[inside]
-    cells *= block.shape[1]
-    cells += probe_rows[inside]
-    out[inside] = np.take(block, cells)
-
-
-def _check_rows(name: str, rows: Rows, count: int) -> Rows:
+def check_rows(name: str, rows: Rows, count: int) -> Rows:
     """Check that `rows` are indices of `count` things."""
     check_shape(name, rows, (None,))
     if not np.issubdtype(rows.dtype, np.integer):
@@ -322,16 +234,3 @@ def _check_score(score: NDArray[Any], count: int) -> FloatArray:
             f"score: row {place} has {score[place]}, expected a number from 0; use detector_score=False without scores"
         )
     return score.astype(np.float32)
-
-
-def _check_unit(name: str, features: FloatArray) -> BoolArray:
-    """Check that embeddings have unit length or are zero; gives which are not zero."""
-    lengths = np.sqrt(np.einsum("td,td->t", features, features))
-    filled = np.asarray(lengths != 0)
-    wrong = filled & ~(np.abs(lengths - 1) <= _UNIT_TOLERANCE)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InputError(
-            f"{name}: template {row} has length {lengths[row]:.4g}, expected 1, or 0 for a template without embedding"
-        )
-    return filled

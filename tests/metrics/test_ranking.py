@@ -102,7 +102,7 @@ class TestSortedScores:
         with pytest.raises(InputError, match="fraction in"):
             ranked.operating_points([0.0])
         with pytest.raises(InputError, match="points_per_decade"):
-            ranked.det_curve(0)
+            ranked.thinned_curve(points_per_decade=0)
         with pytest.raises(InputError, match="got nan"):
             ranked.rates_at([0.1, np.nan])
         with pytest.raises(InputError, match="thresholds: expected shape"):
@@ -138,42 +138,49 @@ class TestRatesAt:
         assert rounded[-4:].tolist() == [np.finfo(np.float32).max, -np.inf, np.inf, -np.inf]
 
 
-class TestDetCurve:
+class TestThinnedCurve:
     @pytest.mark.parametrize("digits", [1, 9])
     @pytest.mark.parametrize("failures", [False, True])
-    def test_exact_points_evenly_spread(self, digits: int, failures: bool) -> None:
+    def test_as_good_as_the_exact_curve_at_every_rate(self, digits: int, failures: bool) -> None:
         genuine, impostor = some_scores(4, 900, 40_000, digits)
         if failures:
             genuine[::30], impostor[::50] = -np.inf, -np.inf
-        thinned = SortedScores.from_classes(genuine, impostor).det_curve(50)
+        thinned = SortedScores.from_classes(genuine, impostor).thinned_curve(points_per_decade=50)
         exact = roc_curve(genuine, impostor)
-        known = set(zip(exact.fpr.tolist(), (1 - exact.tpr).round(12).tolist(), strict=True))
-        assert set(zip(thinned.fmr.tolist(), thinned.fnmr.round(12).tolist(), strict=True)) <= known
-        assert (np.diff(thinned.thresholds) < 0).all()
-        assert (np.diff(thinned.fmr) >= 0).all()
-        assert (np.diff(thinned.fnmr) <= 0).all()
-        assert thinned.fmr[0] == 0
-        assert thinned.fmr[-1] == np.isfinite(impostor).mean()
-        assert len(thinned.fmr) < 50 * 8.5
+        assert set(zip(*(part.tolist() for part in thinned), strict=True)) <= set(
+            zip(*(part.tolist() for part in exact), strict=True)
+        )
+        # Failed pairs have a point of their own before the last one, as on the exact curve.
+        assert (thinned.thresholds[1:-1] < thinned.thresholds[:-2]).all()
+        assert thinned.thresholds[-1] == -np.inf
+        assert len(thinned.fpr) < 50 * 8.5
         # At any rate of either kind, what the thinned curve reaches is what the exact one reaches a grid step below.
         step = 10 ** (1 / 50)
         for rate in np.geomspace(1e-4, 1, 300):
             if rate / step >= 1 / 40_000:
-                best = thinned.fnmr[thinned.fmr <= rate * (1 + 1e-9)].min()
-                assert best <= (1 - exact.tpr)[exact.fpr <= rate / step].min() + 1e-12
-            if rate / step >= 1 / 900 and rate > thinned.fnmr[-1]:
-                best = thinned.fmr[thinned.fnmr <= rate * (1 + 1e-9)].min()
-                reached = (1 - exact.tpr) <= max(rate / step, thinned.fnmr[-1]) + 1e-12
-                assert best <= exact.fpr[reached].min() + 1e-12
+                best = thinned.tpr[thinned.fpr <= rate * (1 + 1e-9)].max()
+                assert best >= exact.tpr[exact.fpr <= rate / step].max()
+            if rate / step >= 1 / 900:
+                best = thinned.fpr[1 - thinned.tpr <= rate * (1 + 1e-9)].min()
+                assert best <= exact.fpr[1 - exact.tpr <= rate / step].min()
 
     def test_small_lists_keep_every_corner(self) -> None:
         genuine, impostor = [0.9, 0.6, 0.5, 0.1], [0.7, 0.5, 0.3, 0.2]
-        curve = SortedScores.from_classes(genuine, impostor).det_curve()
-        # Strictest first: above 0.7; above 0.6 also 0.7; above 0.5 also 0.6; above 0.3 also the tie at 0.5; and so on.
-        assert curve.fmr.tolist() == [0, 0.25, 0.25, 0.5, 0.75, 1, 1]
-        assert curve.fnmr.tolist() == [0.75, 0.75, 0.5, 0.25, 0.25, 0.25, 0]
-        single = SortedScores.from_classes([0.9], [0.1]).det_curve()
-        assert (single.fmr.tolist(), single.fnmr.tolist()) == ([0, 1], [0, 0])
+        curve = SortedScores.from_classes(genuine, impostor).thinned_curve()
+        # Strictest first: above 0.9 none; above 0.7; above 0.6 also 0.7; above 0.5 also 0.6; above 0.3 also the tie at
+        # 0.5; above 0.2; above 0.1; all.
+        assert curve.thresholds.tolist() == [0.9, 0.7, 0.6, 0.5, 0.3, 0.2, 0.1, -np.inf]
+        assert curve.fpr.tolist() == [0, 0, 0.25, 0.25, 0.5, 0.75, 1, 1]
+        assert curve.tpr.tolist() == [0, 0.25, 0.25, 0.5, 0.75, 0.75, 0.75, 1]
+
+    def test_holds_the_points_asked_for(self) -> None:
+        ranked = SortedScores.from_classes(*some_scores(6, 500, 30_000))
+        rates = (0.0123, 0.2, 1.0)
+        curve = ranked.thinned_curve(rates, points_per_decade=1)
+        for point in ranked.operating_points(rates):
+            if point.threshold > -np.inf:
+                assert (point.fpr, point.tpr, point.threshold) in set(zip(*curve, strict=True))
+        assert 0.0123 not in ranked.thinned_curve(points_per_decade=1).fpr
 
 
 def test_time_and_memory() -> None:

@@ -1,19 +1,16 @@
-"""Pooling by hand, against the slow twin, in any chunks, killed and resumed; pair scores against the gather loop."""
+"""Pooling by hand, against the slow twin, in any chunks, killed and resumed."""
 
 from __future__ import annotations
 
-import time
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.scoring import gather_loop
 from maskfix.base import InputError, replacing
 from maskfix.score import TemplatePooling, pair_scores, row_weights, templates
-from tests.reference.templates import slow_pair_scores, slow_templates
+from tests.reference.templates import slow_templates
 
 T, D = 12, 40
 
@@ -37,11 +34,6 @@ def pool(
         pooling.add(features[piece], None if valid is None else valid[piece])
     assert pooling.rows_done == pooling.rows == len(features)
     return pooling.templates()
-
-
-def unit(rng: np.random.Generator, count: int, size: int = D) -> np.ndarray:
-    vectors = rng.normal(size=(count, size))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 class TestPooling:
@@ -192,87 +184,3 @@ class TestPooling:
         weights = row_weights([1, 0, 1, 1, 0], [-5, 9, -5, 9, 9])
         assert weights.tolist() == [0.5, 0.5, 0.5, 1, 0.5]
         assert row_weights(np.zeros(0, int), np.zeros(0, int)).shape == (0,)
-
-
-class TestPairScores:
-    def test_by_hand(self) -> None:
-        gallery = np.array([[1, 0], [0, 0]], np.float32)
-        probe = np.array([[0, 1], [0.6, 0.8], [-1, 0]], np.float32)
-        scores = pair_scores(gallery, probe, np.array([0, 1, 0, 0]), np.array([2, 0, 1, 0]))
-        np.testing.assert_array_equal(scores, np.array([-1, -np.inf, 0.6, 0], np.float32))
-        assert scores.dtype == np.float32
-
-    @pytest.mark.parametrize("block_rows", [1, 7, 1000])
-    @pytest.mark.parametrize("pairs_at_once", [3, 100_000])
-    @pytest.mark.parametrize("in_order", [True, False])
-    def test_equals_slow_twin(
-        self, block_rows: int, pairs_at_once: int, in_order: bool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        rng = np.random.default_rng(0)
-        gallery, probe = unit(rng, 30), unit(rng, 50)
-        gallery[4], probe[9] = 0, 0
-        rows = rng.integers(30, size=400).astype(np.int32), rng.integers(50, size=400).astype(np.int16)
-        if in_order:
-            rows = np.sort(rows[0]), rows[1]
-        monkeypatch.setattr(templates, "_BLOCK_BYTES", 4 * 50 * block_rows)
-        monkeypatch.setattr(templates, "_PAIRS_AT_ONCE", pairs_at_once)
-        out = np.full(400, 7, np.float32)
-        assert pair_scores(gallery, probe, *rows, out=out) is out
-        np.testing.assert_allclose(out, slow_pair_scores(gallery, probe, *rows), atol=1e-6)
-
-    def test_stays_in_range(self) -> None:
-        rng = np.random.default_rng(1)
-        vectors = unit(rng, 500, 512) * np.float32(1.0005)
-        own = np.arange(500)
-        assert (pair_scores(vectors, vectors, own, own) == 1).all()
-        assert (pair_scores(vectors, -vectors, own, own) == -1).all()
-
-    def test_nothing_to_do(self) -> None:
-        empty = np.zeros(0, np.int64)
-        assert pair_scores(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32), empty, empty).shape == (0,)
-        assert pair_scores(np.zeros((2, 4), np.float32), np.zeros((3, 4), np.float32), empty, empty).shape == (0,)
-
-    def test_memory_and_speed(self) -> None:
-        rng = np.random.default_rng(2)
-        gallery, probe = unit(rng, 600, 512), unit(rng, 3000, 512)
-        cells = np.sort(rng.choice(600 * 3000, 400_000, replace=False))
-        rows = (cells // 3000).astype(np.int32), (cells % 3000).astype(np.int32)
-        out = np.empty(len(cells), np.float32)
-        tracemalloc.start()
-        pair_scores(gallery, probe, *rows, out=out)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert peak < 100e6
-        start = time.process_time()
-        pair_scores(gallery, probe, *rows, out=out)
-        ours = (time.process_time() - start) / len(cells)
-        start = time.process_time()
-        loop = gather_loop(gallery.astype(np.float64), probe.astype(np.float64), rows[0][:8000], rows[1][:8000])
-        theirs = (time.process_time() - start) / 8000
-        np.testing.assert_allclose(out[:8000], loop, atol=1e-6)
-        assert theirs > 20 * ours
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            ({"gallery_rows": [0, 2]}, r"gallery_rows: 2 at place 1 is outside \[0, 2\)"),
-            ({"probe_rows": [-1, 0]}, r"probe_rows: -1 at place 0"),
-            ({"probe_rows": [0]}, "probe_rows: expected shape"),
-            ({"probe_rows": [0.0, 1.0]}, "probe_rows: expected integers"),
-            ({"gallery_features": np.ones((2, 2), np.float32)}, "gallery_features: template 0 has length 1.414"),
-            ({"probe_features": np.full((3, 2), np.nan, np.float32)}, "probe_features: template 0 has length nan"),
-            ({"probe_features": np.zeros((3, 2))}, "probe_features: expected dtype float32"),
-            ({"probe_features": np.zeros((3, 5), np.float32)}, "probe_features: expected shape"),
-            ({"out": np.zeros(3, np.float32)}, "out: expected shape"),
-            ({"out": np.zeros(2)}, "out: expected dtype float32"),
-        ],
-    )
-    def test_bad_input(self, change: dict[str, Any], message: str) -> None:
-        arguments = {
-            "gallery_features": np.eye(2, dtype=np.float32),
-            "probe_features": np.eye(3, 2, dtype=np.float32),
-            "gallery_rows": [0, 1],
-            "probe_rows": [0, 2],
-        }
-        with pytest.raises(InputError, match=message):
-            pair_scores(**(arguments | change))  # type: ignore[arg-type]

@@ -1,0 +1,149 @@
+"""Scores of template pairs: against the slow twin and the gather loop, in blocks, in threads; time and memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from benchmarks.scoring import gather_loop, loop_inputs
+from benchmarks.scoring_data import Pairs
+from maskfix.base import InputError
+from maskfix.score import pair_scores, template_pairs
+from tests.reference.templates import slow_pair_scores
+
+
+def unit(rng: np.random.Generator, count: int, size: int = 40) -> np.ndarray:
+    vectors = rng.normal(size=(count, size))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def blas_threads() -> int:
+    return max(part["num_threads"] for part in threadpool_info() if part["user_api"] == "blas")
+
+
+class TestPairScores:
+    def test_by_hand(self) -> None:
+        gallery = np.array([[1, 0], [0, 0]], np.float32)
+        probe = np.array([[0, 1], [0.6, 0.8], [-1, 0]], np.float32)
+        scores = pair_scores(gallery, probe, np.array([0, 1, 0, 0]), np.array([2, 0, 1, 0]))
+        np.testing.assert_array_equal(scores, np.array([-1, -np.inf, 0.6, 0], np.float32))
+        assert scores.dtype == np.float32
+
+    @pytest.mark.parametrize("block_rows", [1, 7, 1000])
+    @pytest.mark.parametrize("pairs_at_once", [3, 100_000])
+    @pytest.mark.parametrize("in_order", [True, False])
+    def test_equals_slow_twin(
+        self, block_rows: int, pairs_at_once: int, in_order: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rng = np.random.default_rng(0)
+        gallery, probe = unit(rng, 30), unit(rng, 50)
+        gallery[4], probe[9] = 0, 0
+        rows = rng.integers(30, size=400).astype(np.int32), rng.integers(50, size=400).astype(np.int16)
+        if in_order:
+            rows = np.sort(rows[0]), rows[1]
+        monkeypatch.setattr(template_pairs, "_BLOCK_BYTES", 4 * 50 * block_rows)
+        monkeypatch.setattr(template_pairs, "_PAIRS_AT_ONCE", pairs_at_once)
+        out = np.full(400, 7, np.float32)
+        assert pair_scores(gallery, probe, *rows, out=out) is out
+        np.testing.assert_allclose(out, slow_pair_scores(gallery, probe, *rows), atol=1e-6)
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    @pytest.mark.parametrize("in_order", [True, False])
+    def test_threads_change_no_bit(self, threads: int, in_order: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        rng = np.random.default_rng(3)
+        gallery, probe = unit(rng, 300, 512), unit(rng, 400, 512)
+        rows = rng.integers(300, size=4000), rng.integers(400, size=4000)
+        if in_order:
+            rows = np.sort(rows[0]), rows[1]
+        monkeypatch.setattr(template_pairs, "_BLOCK_BYTES", 4 * 400 * 32)
+        monkeypatch.setattr(template_pairs, "_PAIRS_AT_ONCE", 1000)
+        used: set[str] = set()
+        pick = template_pairs._pick
+
+        def watched(*arguments: Any) -> None:
+            name = threading.current_thread().name
+            assert name in used or blas_threads() == 1
+            used.add(name)
+            time.sleep(0.001)
+            pick(*arguments)
+
+        monkeypatch.setattr(template_pairs, "_pick", watched)
+        with threadpool_limits(threads, "blas"):
+            scores = pair_scores(gallery, probe, *rows)
+            assert blas_threads() == threads
+        assert len(used) == threads
+        with threadpool_limits(1, "blas"):
+            blocks = [gallery[start : start + 30] @ probe.T for start in range(0, 300, 30)]
+        np.testing.assert_array_equal(scores, np.concatenate(blocks)[rows].clip(-1, 1))
+
+    @pytest.mark.parametrize(
+        ("count", "most", "sizes"), [(10, 4, [4, 4, 2]), (3531, 267, [253] * 13 + [242]), (4, 9, [4]), (0, 5, [])]
+    )
+    def test_blocks_of_one_size(self, count: int, most: int, sizes: list[int]) -> None:
+        pieces = template_pairs._cut(count, most)
+        assert [piece.stop - piece.start for piece in pieces] == sizes
+        assert [place for piece in pieces for place in range(piece.start, piece.stop)] == list(range(count))
+
+    def test_stays_in_range(self) -> None:
+        rng = np.random.default_rng(1)
+        vectors = unit(rng, 500, 512) * np.float32(1.0005)
+        own = np.arange(500)
+        assert (pair_scores(vectors, vectors, own, own) == 1).all()
+        assert (pair_scores(vectors, -vectors, own, own) == -1).all()
+
+    def test_nothing_to_do(self) -> None:
+        empty = np.zeros(0, np.int64)
+        assert pair_scores(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32), empty, empty).shape == (0,)
+        assert pair_scores(np.zeros((2, 4), np.float32), np.zeros((3, 4), np.float32), empty, empty).shape == (0,)
+
+    def test_memory_and_speed(self) -> None:
+        rng = np.random.default_rng(2)
+        gallery, probe = unit(rng, 600, 512), unit(rng, 3000, 512)
+        cells = np.sort(rng.choice(600 * 3000, 400_000, replace=False))
+        rows = (cells // 3000).astype(np.int32), (cells % 3000).astype(np.int32)
+        out = np.empty(len(cells), np.float32)
+        tracemalloc.start()
+        pair_scores(gallery, probe, *rows, out=out)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 100e6
+        start = time.process_time()
+        pair_scores(gallery, probe, *rows, out=out)
+        ours = (time.process_time() - start) / len(cells)
+        inputs = loop_inputs(Pairs(*rows, np.zeros(len(cells), np.bool_)), gallery, probe, slice(0, 8000))
+        start = time.process_time()
+        loop = gather_loop(*inputs)
+        theirs = (time.process_time() - start) / 8000
+        np.testing.assert_allclose(out[:8000], loop, atol=1e-6)
+        assert theirs > 20 * ours
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"gallery_rows": [0, 2]}, r"gallery_rows: 2 at place 1 is outside \[0, 2\)"),
+            ({"probe_rows": [-1, 0]}, r"probe_rows: -1 at place 0"),
+            ({"probe_rows": [0]}, "probe_rows: expected shape"),
+            ({"probe_rows": [0.0, 1.0]}, "probe_rows: expected integers"),
+            ({"gallery_features": np.ones((2, 2), np.float32)}, "gallery_features: template 0 has length 1.414"),
+            ({"probe_features": np.full((3, 2), np.nan, np.float32)}, "probe_features: template 0 has length nan"),
+            ({"probe_features": np.zeros((3, 2))}, "probe_features: expected dtype float32"),
+            ({"probe_features": np.zeros((3, 5), np.float32)}, "probe_features: expected shape"),
+            ({"out": np.zeros(3, np.float32)}, "out: expected shape"),
+            ({"out": np.zeros(2)}, "out: expected dtype float32"),
+        ],
+    )
+    def test_bad_input(self, change: dict[str, Any], message: str) -> None:
+        arguments = {
+            "gallery_features": np.eye(2, dtype=np.float32),
+            "probe_features": np.eye(3, 2, dtype=np.float32),
+            "gallery_rows": [0, 1],
+            "probe_rows": [0, 2],
+        }
+        with pytest.raises(InputError, match=message):
+            pair_scores(**(arguments | change))  # type: ignore[arg-type]
