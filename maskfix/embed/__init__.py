@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from maskfix.embed.base import Embedder, grey_crops, unit_rows
-from maskfix.embed.factory import list_embedders, load
+from maskfix.embed.base import Embedder, RawEmbedder, grey_crops, unit_rows
+from maskfix.embed.factory import default_embedder, list_embedders, load
 
 if TYPE_CHECKING:
     from maskfix.embed.arcface import ArcFaceEmbedder
@@ -41,8 +41,10 @@ __all__ = [
     "LightCnnEmbedder",
     "MobileFaceNet",
     "OnnxEmbedder",
+    "RawEmbedder",
     "box_crop",
     "create_lightcnn",
+    "default_embedder",
     "dlib_layout",
     "facenet_layout",
     "grey_crops",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import os
 import shutil
 from collections.abc import Iterator
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from maskfix.base import (
 )
 from maskfix.embed.base import embed_batches
 from maskfix.embed.onnx_network import DEVICES, first_line, onnx_sha256, providers
+from maskfix.embed.unscaled import Output, unscaled_output
 
 PACKS = {
     "buffalo_l": "w600k_r50.onnx",
@@ -96,13 +99,41 @@ class ArcFaceEmbedder:
         """
         return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
 
-    def _run(self, crops: UInt8Array) -> FloatArray:
-        """One batch through the network; insightface wants a list of BGR pictures."""
+    def embed_raw(self, crops: UInt8Array) -> FloatArray:
+        """As `embed`, without scaling to unit length, neither here nor as the last step of the file.
+
+        Args:
+            crops: `(N, S, S, 3)` uint8 RGB in `layout`; N may be 0.
+
+        Returns:
+            `(N, D)` float32, as long as the network makes them; of unit length where a file scales them in a way that
+            is not known (`unscaled.unscaled_output`).
+
+        Raises:
+            InputError: If the crops have another shape or type.
+            EmbedderError: If the network fails on them.
+        """
+        run = partial(self._run, model=self._raw_model)
+        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, run, raw=True)
+
+    @cached_property
+    def _raw_model(self) -> Any:
+        """The model, asked for the vectors before they are scaled where the file does that; opened on first use."""
+        side = self.layout.size
+        pictures = np.random.default_rng(0).uniform(-1, 1, (self._fixed or 2, 3, side, side)).astype(np.float32)
+        own = Output(self._model.session, self._model.output_names[0])
+        found = unscaled_output(self.path, own, {self._model.input_name: pictures})
+        model = copy.copy(self._model)
+        model.session, model.output_names = found.session, [found.name]
+        return model
+
+    def _run(self, crops: UInt8Array, model: Any = None) -> FloatArray:
+        """One batch through the network, or another model of it; insightface wants a list of BGR pictures."""
         missing = 0 if self._fixed is None else self._fixed - len(crops)
         filled = np.concatenate([crops, np.repeat(crops[-1:], missing, axis=0)]) if missing else crops
         crops_bgr = np.ascontiguousarray(filled[..., ::-1])
         try:
-            vectors = np.asarray(self._model.get_feat(list(crops_bgr)))
+            vectors = np.asarray((model or self._model).get_feat(list(crops_bgr)))
         except Exception as error:  # onnxruntime has exceptions of its own, without a common base
             raise EmbedderError(f"{self.path}: the recogniser failed ({first_line(error)})") from error
         if vectors.ndim != 2 or len(vectors) != len(filled) or not np.isfinite(vectors).all():

@@ -43,6 +43,29 @@ class Embedder(Protocol):
         ...
 
 
+@runtime_checkable
+class RawEmbedder(Embedder, Protocol):
+    """A recogniser that also gives vectors of the length that its network gives them.
+
+    Networks trained with a margin on the angle, such as ArcFace, give good pictures long vectors; IJB's `keep_norm`
+    weights pictures by that. A network that brings its output to unit length itself has nothing to give.
+    """
+
+    def embed_raw(self, crops: UInt8Array) -> FloatArray:
+        """Embed N crops without scaling to unit length.
+
+        Args:
+            crops: `(N, S, S, 3)` uint8 RGB in `layout`; N may be 0.
+
+        Returns:
+            `(N, D)` float32; brought to unit length, the rows are those of `embed`.
+
+        Raises:
+            InputError: If the crops have another shape or type.
+        """
+        ...
+
+
 def grey_crops(crops: UInt8Array) -> UInt8Array:
     """Grey versions of colour crops, with the weights and the rounding of OpenCV (0.299, 0.587, 0.114).
 
@@ -68,7 +91,13 @@ def grey_crops(crops: UInt8Array) -> UInt8Array:
 
 
 def embed_batches(
-    crops: UInt8Array, size: int, dimension: int, batch_size: int, run: Callable[[UInt8Array], Any]
+    crops: UInt8Array,
+    size: int,
+    dimension: int,
+    batch_size: int,
+    run: Callable[[UInt8Array], Any],
+    *,
+    raw: bool = False,
 ) -> FloatArray:
     """What every `embed` does around its network: check the crops, run batch by batch, scale to unit length.
 
@@ -78,9 +107,10 @@ def embed_batches(
         dimension: D, the length of its vectors.
         batch_size: Crops a call of `run`.
         run: From `(B, S, S, 3)` uint8 to B vectors of length D, as an array, a CPU tensor or a list.
+        raw: Leave the vectors as long as they are, for `embed_raw`.
 
     Returns:
-        `(N, D)` float32, each row of unit length.
+        `(N, D)` float32, each row of unit length unless `raw`.
 
     Raises:
         InputError: If the crops have another shape or type.
@@ -89,7 +119,8 @@ def embed_batches(
     if len(crops) == 0:
         return np.zeros((0, dimension), dtype=np.float32)
     starts = range(0, len(crops), batch_size)
-    return unit_rows(np.concatenate([np.asarray(run(crops[at : at + batch_size])) for at in starts]))
+    vectors = np.concatenate([np.asarray(run(crops[at : at + batch_size])) for at in starts])
+    return vectors.astype(np.float32) if raw else unit_rows(vectors)
 
 
 def unit_rows(vectors: NDArray[Any]) -> FloatArray:

@@ -90,6 +90,20 @@ class DlibEmbedder:
         """
         return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
 
+    def embed_raw(self, crops: UInt8Array) -> FloatArray:
+        """As `embed`, without scaling to unit length.
+
+        Args:
+            crops: `(N, 150, 150, 3)` uint8 RGB in `layout`; N may be 0.
+
+        Returns:
+            `(N, 128)` float32, as long as the network makes them.
+
+        Raises:
+            InputError: If the crops have another shape or type.
+        """
+        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run, raw=True)
+
     def _run(self, crops: UInt8Array) -> Any:
         """One batch through the network."""
         return self._network.compute_face_descriptor(list(np.ascontiguousarray(crops)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -23,6 +24,7 @@ from maskfix.base import (
 )
 from maskfix.embed.base import embed_batches, grey_crops
 from maskfix.embed.layouts import list_layouts, load_layout
+from maskfix.embed.unscaled import Output, unscaled_output
 from maskfix.weights import file_sha256
 
 COLOURS = ("rgb", "bgr", "grey")
@@ -129,12 +131,37 @@ class OnnxEmbedder:
         """
         return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
 
-    def _run(self, crops: UInt8Array) -> NDArray[Any]:
-        """One batch through the network."""
+    def embed_raw(self, crops: UInt8Array) -> FloatArray:
+        """As `embed`, without scaling to unit length, neither here nor as the last step of the file.
+
+        Args:
+            crops: `(N, S, S, 3)` uint8 RGB in `layout`; N may be 0.
+
+        Returns:
+            `(N, D)` float32, as long as the network makes them; of unit length where a file scales them in a way that
+            is not known (`unscaled.unscaled_output`).
+
+        Raises:
+            InputError: If the crops have another shape or type.
+            EmbedderError: If the network fails on them.
+        """
+        run = partial(self._run, source=self._raw)
+        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, run, raw=True)
+
+    @cached_property
+    def _raw(self) -> Output:
+        """The output before vectors are scaled to unit length, where the file does that; opened on first use."""
+        shape = (self._fixed or 2, self.layout.size, self.layout.size, 3)
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        return unscaled_output(self.path, Output(self._session, self._output), {self._input: self._prepare(noise)})
+
+    def _run(self, crops: UInt8Array, source: Output | None = None) -> NDArray[Any]:
+        """One batch through the network, to its own output or another."""
+        session, output = source or (self._session, self._output)
         missing = 0 if self._fixed is None else self._fixed - len(crops)
         filled = np.concatenate([crops, np.repeat(crops[-1:], missing, axis=0)]) if missing else crops
         try:
-            vectors = np.asarray(self._session.run([self._output], {self._input: self._prepare(filled)})[0])
+            vectors = np.asarray(session.run([output], {self._input: self._prepare(filled)})[0])
         except Exception as error:  # onnxruntime has exceptions of its own, without a common base
             raise EmbedderError(f"{self.path}: the recogniser failed ({first_line(error)})") from error
         shape = vectors.shape

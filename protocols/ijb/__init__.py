@@ -1,7 +1,8 @@
 """IJB-B and IJB-C 1:1: readers of all layouts, and the run from pictures to features, scores and figures."""
 
+from maskfix.embed.base import RawEmbedder
 from protocols.ijb.evaluation import FPRS, TemplateFailures, evaluate_templates
-from protocols.ijb.extract import FIGURES, Extractor, RawEmbedder
+from protocols.ijb.extract import FIGURES, Extractor
 from protocols.ijb.faces import Flag
 from protocols.ijb.layouts import LAYOUTS, find_layout, read_ijb
 from protocols.ijb.ray_blocks import RayWorkers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from maskfix.base import (
     canonical_layout,
 )
 from maskfix.embed import unit_rows
-from maskfix.embed.base import Embedder
+from maskfix.embed.base import Embedder, RawEmbedder
 from maskfix.metrics import psnr
 from protocols.ijb.faces import Face, FaceFinder, Faces, Picture, draw_mask, read_picture
 from protocols.ijb.settings import FeatureSettings, IjbParts
@@ -32,15 +32,6 @@ FIGURES = ("coverage", "true_coverage", "used", "psnr_inside", "masked_psnr_insi
 """Figures of each probe unit, as in `protocols.EmbeddedPictures`; `used` is 1 where the completion was, else 0."""
 
 _UNIT_TOLERANCE = 1e-3
-
-
-@runtime_checkable
-class RawEmbedder(Embedder, Protocol):
-    """A recogniser that also gives vectors of the length that its network gives them."""
-
-    def embed_raw(self, crops: UInt8Array) -> FloatArray:
-        """Embed N crops `(N, S, S, 3)` uint8 RGB; `(N, D)` float32 of any length."""
-        ...
 
 
 class BlockResult(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 from maskfix.align import LandmarkDetector
 from maskfix.base import InputError, check_choice, check_range
-from maskfix.embed.base import Embedder
+from maskfix.embed.base import Embedder, RawEmbedder
 from maskfix.occlude import PAPER_KINDS, Occluder, parse_kind
 from maskfix.plugin.base import GATE_THRESHOLD
 from maskfix.weights import WeightsRow
@@ -27,8 +27,9 @@ class FeatureSettings:
         detector_score: Weight rows by the detector's score ("D1"): for all methods that of the file, which is that of
             the clean picture, so that only pixels differ.
         flip: Add the embedding of the mirrored crop ("F1").
-        keep_norm: Keep the length of each row's embedding ("N" of eval_ijbc.py) instead of bringing it to 1. An
-            embedder that gives unit vectors only leaves nothing of it but the length of the sum of both crops.
+        keep_norm: Keep the length of each row's embedding ("N" of eval_ijbc.py) instead of bringing it to 1. ArcFace,
+            ONNX, LightCNN and dlib recognisers give it (`embed.RawEmbedder`); FaceNet's and Human's networks give unit
+            vectors, which leaves nothing of it but the length of the sum of both crops.
         kinds: Mask kinds to draw from.
         seed: Seed of the masks' kinds.
         mode: `always`: every probe is completed, also one that needs it not. `gate`: a probe of which the network takes
@@ -123,7 +124,10 @@ class IjbParts:
 
 def describe_run(parts: IjbParts, settings: FeatureSettings) -> dict[str, Any]:
     """All that features depend on but the data, for a run to be known by: plain values for JSON."""
-    recognisers = [f"{embedder.name} {embedder.sha256} {embedder.layout.name}" for embedder in parts.embedders]
+    recognisers = [
+        f"{embedder.name} {embedder.sha256} {embedder.layout.name}{' raw' * isinstance(embedder, RawEmbedder)}"
+        for embedder in parts.embedders
+    ]
     return {
         **{f"setting {name}": _plain(value) for name, value in asdict(settings).items()},
         "weights": parts.weights.sha256,

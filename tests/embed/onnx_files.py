@@ -37,9 +37,13 @@ def save(
 
 
 def write_recogniser(
-    path: Path, size: int = 112, batch: Batch = "n", outputs: int = 1, height: int | None = None
+    path: Path, size: int = 112, batch: Batch = "n", outputs: int = 1, height: int | None = None, last: str = ""
 ) -> Path:
-    """Mean colour of each quarter, times a fixed random matrix: `outputs` vectors of 16 numbers each."""
+    """Mean colour of each quarter, times a fixed random matrix: `outputs` vectors of 16 numbers each.
+
+    `last` brings the only vector to unit length as the last step: "Div", "Mul" or "LpNormalization"; "Identity" hides
+    a division behind another step.
+    """
     rng = np.random.default_rng(7)
     half = [(height or size) // 2, size // 2]
     nodes = [
@@ -49,9 +53,31 @@ def write_recogniser(
     weights: dict[str, NDArray[Any]] = {}
     for index in range(outputs):
         weights[f"w{index}"] = rng.normal(size=(12, 16)).astype(np.float32)
-        nodes.append(helper.make_node("MatMul", ["flat", f"w{index}"], [f"y{index}"]))
+        nodes.append(helper.make_node("MatMul", ["flat", f"w{index}"], ["raw" if last else f"y{index}"]))
+    if last:
+        nodes += _unit_steps(last)
     shape: list[int | str] = [batch, 3, height or size, size]
     return save(path, nodes, weights, shape, {f"y{index}": 2 for index in range(outputs)})
+
+
+def _unit_steps(last: str) -> list[Any]:
+    """Steps from the vector y0, renamed, to y0 of unit length."""
+    length = helper.make_node("ReduceL2", ["raw"], ["length"], axes=[1], keepdims=1)
+    steps = {
+        "Div": [length, helper.make_node("Div", ["raw", "length"], ["y0"])],
+        "Mul": [
+            length,
+            helper.make_node("Reciprocal", ["length"], ["inverse"]),
+            helper.make_node("Mul", ["inverse", "raw"], ["y0"]),
+        ],
+        "LpNormalization": [helper.make_node("LpNormalization", ["raw"], ["y0"], axis=1, p=2)],
+        "Identity": [
+            length,
+            helper.make_node("Div", ["raw", "length"], ["unit"]),
+            helper.make_node("Identity", ["unit"], ["y0"]),
+        ],
+    }
+    return steps[last]
 
 
 def write_picture_network(path: Path, size: int = 128) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from maskfix.base import EmbedderError, InputError, UInt8Array
 from maskfix.embed.arcface import PACKS, ArcFaceEmbedder, insightface_root
-from maskfix.embed.base import Embedder
+from maskfix.embed.base import Embedder, RawEmbedder, unit_rows
 from tests.embed.onnx_files import RECOGNISER, write_picture_network, write_recogniser
 
 insightface = pytest.importorskip("insightface")
@@ -65,6 +65,23 @@ class TestEmbed:
         by_hand /= np.linalg.norm(by_hand, axis=1, keepdims=True)
         np.testing.assert_allclose(ArcFaceEmbedder(path).embed(crops), by_hand, atol=1e-5)
 
+    def test_raw_is_what_the_network_gives(self, path: Path) -> None:
+        crops = np.concatenate([_crops(3), np.full((1, 112, 112, 3), 140, np.uint8)])
+        embedder = ArcFaceEmbedder(path, batch_size=3)
+        assert isinstance(embedder, RawEmbedder)
+        model = insightface.model_zoo.get_model(str(path), providers=["CPUExecutionProvider"])
+        by_hand = np.concatenate([model.get_feat(cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)) for crop in crops])
+        raw = embedder.embed_raw(crops)
+        assert raw.dtype == np.float32
+        if path != RECOGNISER:  # the real file scales its vectors itself; test_unscaled.py looks behind that
+            np.testing.assert_allclose(raw, by_hand, atol=1e-4 * np.abs(by_hand).max())
+        np.testing.assert_allclose(unit_rows(raw), unit_rows(by_hand), atol=1e-5)
+        lengths = np.linalg.norm(raw, axis=1)
+        # Lengths are the network's own: neither 1 nor all alike.
+        assert (np.abs(lengths - 1) > 0.01).all()
+        assert lengths.max() > 1.05 * lengths.min()
+        np.testing.assert_allclose(unit_rows(raw), embedder.embed(crops), atol=1e-6)
+
     def test_red_and_blue_are_not_swapped(self, path: Path) -> None:
         faces = np.zeros((2, 112, 112, 3), dtype=np.uint8)
         faces[0, ..., 0] = 255
@@ -99,6 +116,7 @@ class TestEmbed:
     def test_no_crops(self, path: Path) -> None:
         embedder = ArcFaceEmbedder(path)
         assert embedder.embed(_crops(0)).shape == (0, embedder.dimension)
+        assert embedder.embed_raw(_crops(0)).shape == (0, embedder.dimension)
 
     def test_inputs_stay_unchanged(self, path: Path) -> None:
         crops = _crops(2)

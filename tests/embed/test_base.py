@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from maskfix.base import InputError, UInt8Array
-from maskfix.embed.base import Embedder, grey_crops, unit_rows
+from maskfix.embed.base import Embedder, RawEmbedder, embed_batches, grey_crops, unit_rows
 
 
 class TestUnitRows:
@@ -55,5 +55,40 @@ class TestGreyCrops:
             grey_crops(crops)
 
 
+class TestEmbedBatches:
+    @pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16])
+    def test_raw_and_unit_by_hand(self, kind: type) -> None:
+        crops = np.zeros((3, 4, 4, 3), np.uint8)
+        crops[:, 0, 0, 0] = [3, 6, 0]
+        crops[:, 0, 0, 1] = [4, 8, 7]
+        sizes = []
+
+        def run(batch: UInt8Array) -> np.ndarray:
+            sizes.append(len(batch))
+            return batch[:, 0, 0, :2].astype(kind)
+
+        raw = embed_batches(crops, 4, 2, 2, run, raw=True)
+        assert (raw.tolist(), raw.dtype) == ([[3, 4], [6, 8], [0, 7]], np.float32)
+        unit = embed_batches(crops, 4, 2, 2, run)
+        np.testing.assert_allclose(unit, [[0.6, 0.8], [0.6, 0.8], [0, 1]], atol=1e-6)
+        assert sizes == [2, 1, 2, 1]
+        for flag in (False, True):
+            assert embed_batches(crops[:0], 4, 2, 2, run, raw=flag).shape == (0, 2)
+
+
 def test_protocol_refuses_other_things() -> None:
     assert not isinstance(object(), Embedder)
+
+
+def test_recogniser_of_unit_vectors_is_no_raw_one() -> None:
+    class Plain:
+        name, layout, dimension, sha256 = "plain", None, 2, ""
+
+        def embed(self, crops: UInt8Array) -> None: ...
+
+    class Raw(Plain):
+        def embed_raw(self, crops: UInt8Array) -> None: ...
+
+    assert isinstance(Plain(), Embedder)
+    assert not isinstance(Plain(), RawEmbedder)
+    assert isinstance(Raw(), RawEmbedder)

@@ -70,6 +70,8 @@ class TestEmbed:
         network = dlib.face_recognition_model_v1(str(embedder.path))
         by_hand = np.array(network.compute_face_descriptor(chip))
         np.testing.assert_allclose(embedder.embed(chip[None])[0], by_hand / np.linalg.norm(by_hand), atol=1e-5)
+        np.testing.assert_allclose(embedder.embed_raw(chip[None])[0], by_hand, atol=1e-5)
+        assert abs(np.linalg.norm(by_hand) - 1) > 0.01
 
     def test_batches_do_not_matter(self, embedder: DlibEmbedder) -> None:
         crops = np.random.default_rng(1).integers(0, 256, (3, 150, 150, 3), dtype=np.uint8)

@@ -31,7 +31,9 @@ from protocols.ijb import (
     score_templates,
 )
 from protocols.ijb.runner import STATE
-from tests.protocols.ijb.small import WEIGHTS, plain_parts, read_small
+from protocols.ijb.settings import describe_run
+from tests.embed.onnx_files import write_recogniser
+from tests.protocols.ijb.small import BLUE, GREEN, RED, WEIGHTS, plain_parts, read_small
 from tests.protocols.worlds import UNMASKABLE, MiddleEmbedder, flat
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -91,6 +93,31 @@ def test_features__keep_norm(tmp_path: Path, keep: bool, red: float) -> None:
     data = read_small(tmp_path)
     made = play(data, tmp_path / "run", plain_parts(LongEmbedder()), keep_norm=keep).templates[0]
     assert made.probe["clean"][0] == unit(red, 0.5, 0.8)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_features__keep_norm_of_a_real_arcface_network(tmp_path: Path, keep: bool) -> None:
+    """Probe 11 again, through insightface: the network is a product with a matrix that is known."""
+    arcface = pytest.importorskip("maskfix.embed.arcface")
+    pytest.importorskip("insightface")
+    embedder = arcface.ArcFaceEmbedder(write_recogniser(tmp_path / "tiny.onnx"), device="cpu")
+    made = play(read_small(tmp_path), tmp_path / "run", plain_parts(embedder), keep_norm=keep).templates[0]
+    matrix = np.random.default_rng(7).normal(size=(12, 16))
+    red, green, blue = (np.repeat((np.array(colour) - 127.5) / 127.5, 4) @ matrix for colour in (RED, GREEN, BLUE))
+    pooled = {}
+    for kept in (True, False):
+        one, two, three = (row if kept else row / np.linalg.norm(row) for row in (red, green, blue))
+        total = 0.25 * one + 0.5 * two + 0.8 * three
+        pooled[kept] = total / np.linalg.norm(total)
+    # One pixel of each picture has another colour, so the crops are not quite flat.
+    assert np.abs(pooled[True] - pooled[False]).max() > 0.015
+    np.testing.assert_allclose(made.probe["clean"][0], pooled[keep], atol=0.004)
+
+
+def test_features__of_another_kind_are_not_gone_on_with(tmp_path: Path) -> None:
+    """A run of unit vectors, as recognisers gave before they had `embed_raw`, must not get raw ones added."""
+    one, other = (describe_run(plain_parts(embedder), FeatureSettings()) for embedder in (LongEmbedder(), None))
+    assert one["recognisers"] == [f"{other['recognisers'][0]} raw"]
 
 
 class SidedEmbedder(MiddleEmbedder):
