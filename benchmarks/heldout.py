@@ -50,12 +50,12 @@ from maskfix.base import (
     DoubleArray,
     EmbedderError,
     InputError,
-    MaskfixError,
     UInt8Array,
     check_range,
     replacing,
     resolve_device,
 )
+from maskfix.cli.shared import one_line_errors
 from maskfix.data import FaceStore, open_store
 from maskfix.embed.base import Embedder
 from maskfix.embed.factory import load
@@ -125,8 +125,7 @@ def heldout_figures(
         part = slice(start, start + batch_size)
         clean = np.array(store.crops[faces[part]])
         masked, mask = _put_on(occluder, clean, np.array(store.points[faces[part]]), kind[part])
-        # The network's own picture has no public door: users are to get the composition alone.
-        completed = restorer.complete(masked).images if composed else restorer._run(masked)[1]
+        completed = restorer.complete(masked, composed=composed).images
         worn = mask.any(axis=(1, 2))
         for name, values in _compare(clean, masked, completed, mask).items():
             table[name][part] = np.where(worn, values, np.nan)
@@ -371,7 +370,7 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Masked and completed held-out faces of the training data: picture figures and recovered similarity."""
-    try:
+    with one_line_errors():
         if json_path is not None:
             check_out(json_path.absolute().parent)
             if json_path.is_dir():
@@ -381,9 +380,6 @@ def main(
         if json_path is not None:
             with replacing(json_path) as temporary:
                 temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    except (MaskfixError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
     # Piped output has no width of its own; rich would fold everything at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 180)
     for table in make_tables(report):

@@ -28,12 +28,14 @@ class Overhead:
         attached: Seconds with the seam, `(photos, rounds)`.
         faces: Faces found in each photo, `(photos,)`.
         completed: How many of them the gate let through to the completion, `(photos,)`.
+        early: How many the early look alone found clean, `(photos,)`.
     """
 
     alone: DoubleArray
     attached: DoubleArray
     faces: NDArray[np.int64]
     completed: NDArray[np.int64]
+    early: NDArray[np.int64]
 
     @property
     def ratio(self) -> float:
@@ -57,6 +59,7 @@ class Overhead:
             "rounds": self.alone.shape[1],
             "faces": int(self.faces.sum()),
             "completed": int(self.completed.sum()),
+            "early": int(self.early.sum()),
         }
 
 
@@ -84,7 +87,7 @@ def measure_overhead(
     if not photos_bgr or rounds < 1:
         raise InputError("overhead: expected at least one photo and one round")
     times = np.zeros((2, len(photos_bgr), rounds + warm_up))
-    faces, completed = np.zeros((2, len(photos_bgr)), np.int64)
+    faces, completed, early = np.zeros((3, len(photos_bgr)), np.int64)
     for turn in range(rounds + warm_up):
         for row, photo in enumerate(photos_bgr):
             # Who goes first alternates: the second finds the caches warm.
@@ -93,10 +96,11 @@ def measure_overhead(
                 if seam:
                     faces[row] = len(found)
                     completed[row] = sum(face.completion.used for face in found)
+                    early[row] = sum(face.completion.early for face in found)
             if not faces[row]:
                 raise InputError(f"overhead: photo {row} has no face; choose another")
     kept = times[:, :, warm_up:]
-    return Overhead(kept[0], kept[1], faces, completed)
+    return Overhead(kept[0], kept[1], faces, completed, early)
 
 
 def _timed(app: Any, photo: UInt8Array, deoccluder: Deoccluder | None, clock: Callable[[], float]) -> tuple[Any, float]:
@@ -115,11 +119,14 @@ def _timed(app: Any, photo: UInt8Array, deoccluder: Deoccluder | None, clock: Ca
 class GateCheck:
     """What the gate did with clean and masked probes; faces that the detector did not find are left out and counted.
 
+    Coverages are those by which the gate decided: the early look's estimates where it alone found a face clean.
+
     Attributes:
         clean: Coverage of the clean probes, `(N,)`.
         masked: Coverage of the same probes masked, `(N,)`.
         identical: Whether the clean probe's embedding is the unwrapped library's, to the bit, `(N,)`.
         completed: Whether the masked probe was completed, `(N,)`.
+        early: Whether the early look alone found the clean and the masked probe clean, `(N, 2)`.
         missed: Probes in which no face was found.
         threshold: The gate's threshold.
     """
@@ -128,6 +135,7 @@ class GateCheck:
     masked: FloatArray
     identical: BoolArray
     completed: BoolArray
+    early: BoolArray
     missed: int
     threshold: float
 
@@ -139,6 +147,8 @@ class GateCheck:
             "no_face": self.missed,
             "clean_identical": float(self.identical.mean()),
             "masked_completed": float(self.completed.mean()),
+            "clean_by_early_look": float(self.early[:, 0].mean()),
+            "masked_missed_by_early_look": float(self.early[:, 1].mean()),
             "clean_completed_error": float((self.clean > self.threshold).mean()),
             "masked_passed_error": float((self.masked <= self.threshold).mean()),
             "clean_coverage_quantiles": _quantiles(self.clean),
@@ -177,7 +187,7 @@ def measure_gate(
     from maskfix.align import mask_points_from_five
 
     library = app.models["recognition"]
-    rows: list[tuple[float, float, bool, bool]] = []
+    rows: list[tuple[float | bool, ...]] = []
     attach(app, deoccluder=deoccluder, threshold=threshold)
     try:
         seam = app.models["recognition"]
@@ -195,15 +205,17 @@ def measure_gate(
             seam.get(np.ascontiguousarray(mask[..., ::-1]), masked)
             library.get(picture, plain)
             same = bool(np.array_equal(clean.embedding, plain.embedding))
-            rows.append((clean.completion.coverage, masked.completion.coverage, same, masked.completion.used))
+            told = clean.completion, masked.completion
+            rows.append((*(one.coverage for one in told), same, told[1].used, *(one.early for one in told)))
     finally:
         detach(app)
     if not rows:
         raise InputError("gate: no face found in any probe")
-    table = np.array(rows)
+    table = np.array(rows, np.float64)
     clean_coverage, masked_coverage = table[:, :2].T.astype(np.float32)
-    identical, completed = table[:, 2:].T > 0
-    return GateCheck(clean_coverage, masked_coverage, identical, completed, len(paths) - len(rows), threshold)
+    identical, completed, *early = table[:, 2:].T > 0
+    missed = len(paths) - len(rows)
+    return GateCheck(clean_coverage, masked_coverage, identical, completed, np.stack(early, axis=1), missed, threshold)
 
 
 def _face(kps: FloatArray) -> Any:

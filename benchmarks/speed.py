@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.report import commit_of_checkout, package_versions
-from maskfix.base import InputError, MaskfixError, UInt8Array, read_image, replacing, resolve_device
+from maskfix.base import InputError, UInt8Array, read_image, replacing, resolve_device
+from maskfix.cli.shared import one_line_errors
 
 FORMAT = "maskfix-speed-1"
 
@@ -152,7 +153,7 @@ def main(
     json_out: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
 ) -> None:
     """Measure speed; --seams is what can be measured."""
-    try:
+    with one_line_errors():
         if not seams:
             raise InputError("speed: say what to measure: --seams")
         result = run_seams(recogniser, pack, photo or [], weights, rounds, device, gate, folds, templates)
@@ -175,9 +176,6 @@ def main(
         Console().print(format_result(result))
         if "gate" in result:
             print(json.dumps(result["gate"], indent=2))
-    except (MaskfixError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

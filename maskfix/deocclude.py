@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from maskfix.align import align, paste
 from maskfix.base import (
+    BoolArray,
     Completion,
     InputError,
     UInt8Array,
@@ -24,7 +25,16 @@ from maskfix.base import (
     check_shape,
     resolve_device,
 )
-from maskfix.restore import CompletionNetwork, create_network, list_networks
+from maskfix.restore import (
+    CLEAN_COVERAGE,
+    CompletionNetwork,
+    Decoded,
+    EarlyLook,
+    EarlySight,
+    create_network,
+    list_networks,
+    split_early_look,
+)
 from maskfix.weights import WeightsRow, load_weights
 
 # A completed pixel fades in between these occlusion probabilities; below the first the input stays, to the bit.
@@ -41,6 +51,7 @@ class Deoccluder:
         weights: Where its weights come from, for reports.
         device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
         batch_size: Crops that go through the network at once; bounds the memory (about 6 MB a crop at 128 pixels).
+        early: The network's early look, if it has one; see `complete_unless_clean`.
 
     Attributes:
         size: Side S of the canonical crop in pixels.
@@ -61,6 +72,7 @@ class Deoccluder:
         weights: WeightsRow | None = None,
         device: str = "auto",
         batch_size: int = 32,
+        early: EarlyLook | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size: expected at least 1, got {batch_size}")
@@ -70,6 +82,7 @@ class Deoccluder:
         self.size = network.config.size
         self.layout = canonical_layout(self.size)
         self._network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._early = early.eval().to(self.device) if early is not None else None
 
     @classmethod
     def from_pretrained(
@@ -91,24 +104,54 @@ class Deoccluder:
             raise WeightsError(f"{name}: made for network {row.arch!r}; known: {', '.join(list_networks())}")
         network = create_network(row.arch)
         try:
-            network.load_state_dict(state)
+            own, early = split_early_look(state, network.config)
+            network.load_state_dict(own)
         except RuntimeError as error:
             raise WeightsError(f"{name}: does not fit network {row.arch}; fetch the release again") from error
-        return cls(network, row, device, batch_size)
+        return cls(network, row, device, batch_size, early)
 
-    def complete(self, crops: UInt8Array) -> Completion:
+    @property
+    def clean_coverage(self) -> float | None:
+        """Coverage up to which a face counts as clean to the early look, in [0, 1]; None without an early look."""
+        return None if self._early is None else CLEAN_COVERAGE
+
+    def complete(self, crops: UInt8Array, composed: bool = True) -> Completion:
         """Complete crops in the canonical layout.
 
         Args:
             crops: `(N, S, S, 3)` uint8 RGB, S = `size`, five points where `layout` has them; N may be 0.
+            composed: Whether `images` are completed crops, in which pixels that the network takes for visible are those
+                of the input, to the bit. Otherwise they are the network's own pictures, visible pixels included, as
+                they are wanted to judge the network.
 
         Returns:
-            The completed crops; pixels that the network takes for visible are those of the input, to the bit.
+            The completed crops, and what else the network made of them.
 
         Raises:
             InputError: If type, shape or size differ.
         """
-        return self._run(crops)[0]
+        completion, own = self._run(crops)
+        return completion if composed else completion._replace(images=own)
+
+    def complete_unless_clean(self, crops: UInt8Array) -> tuple[Completion, BoolArray]:
+        """Complete crops, save those that the early look takes for surely clean: these cost the encoder alone.
+
+        Of a face that is surely clean, `images` are the input; `occlusion` is the early look's own map, a cell for
+        every 16 pixels, enlarged; `coverage` the mean of its cells, an estimate below `clean_coverage`; `alpha` is 0,
+        since nothing is taken from the network; `uv`, which only the decoder knows, is NaN. All others are completed as
+        by `complete`. Without an early look, all are.
+
+        Args:
+            crops: As `complete`.
+
+        Returns:
+            What the network made of the crops, and which were surely clean, `(N,)` bool.
+
+        Raises:
+            InputError: If type, shape or size differ.
+        """
+        clean = np.zeros(len(crops), np.bool_)
+        return self._run(crops, clean if self._early is not None else None)[0], clean
 
     def fit(self, crops: Any, y: Any = None) -> Self:
         """Nothing is learned: with `transform`, this makes a Deoccluder a step of scikit-learn's pipelines.
@@ -179,23 +222,49 @@ class Deoccluder:
         ]
         return restored, completion
 
-    def _run(self, crops: UInt8Array) -> tuple[Completion, UInt8Array]:
-        """Complete crops batch by batch; also returns the network's own pictures, visible pixels included."""
+    def _run(self, crops: UInt8Array, clean: BoolArray | None = None) -> tuple[Completion, UInt8Array]:
+        """Complete crops batch by batch; also returns the network's own pictures, visible pixels included.
+
+        With `clean`, the early look is asked, and what it takes for surely clean is marked there; the network's own
+        pictures are not to be had then.
+        """
         check_crops("crops", crops, self.size)
-        chunks = [self._complete(crops[i : i + self.batch_size]) for i in range(0, len(crops), self.batch_size)]
+        parts = [slice(start, start + self.batch_size) for start in range(0, len(crops), self.batch_size)]
+        chunks = [self._complete(crops[part], clean if clean is None else clean[part]) for part in parts]
         if not chunks:
             empty = np.zeros((0, self.size, self.size), np.float32)
             nothing = Completion(crops.copy(), empty, empty[:, 0, 0], empty, np.zeros((*empty.shape, 2), np.float32))
             return nothing, crops.copy()
-        parts = zip(*(completion for completion, _ in chunks), strict=True)
-        return Completion(*(np.concatenate(part) for part in parts)), np.concatenate([own for _, own in chunks])
+        if len(chunks) == 1:
+            return chunks[0]
+        columns = zip(*(completion for completion, _ in chunks), strict=True)
+        return Completion(*(np.concatenate(column) for column in columns)), np.concatenate([own for _, own in chunks])
 
     @torch.inference_mode()
-    def _complete(self, crops: UInt8Array) -> tuple[Completion, UInt8Array]:
-        """Complete one batch."""
+    def _complete(self, crops: UInt8Array, clean: BoolArray | None) -> tuple[Completion, UInt8Array]:
+        """Complete one batch; see `_run`."""
         # Copied: torch warns of arrays that cannot be written to, and takes none whose strides run backwards.
         source = torch.from_numpy(np.array(crops, order="C")).to(self.device).permute(0, 3, 1, 2)
-        decoded = self._network(source.float() / 255, every_scale=False)
+        picture = source.float() / 255
+        if clean is None or self._early is None:
+            return self._compose(source, self._network(picture, every_scale=False))
+        features = self._network.encoder(picture)
+        sight = self._early(features)
+        clean[:] = _array(sight.clean)
+        if not clean.any():
+            return self._compose(source, self._network.decoder(picture, features, every_scale=False))
+        seen = _unchanged(crops, sight)
+        if clean.all():
+            return seen, seen.images
+        rest = torch.from_numpy(~clean).to(self.device)
+        decoded = self._network.decoder(picture[rest], [level[rest] for level in features], every_scale=False)
+        pairs: Any = zip(seen, self._compose(source[rest], decoded)[0], strict=True)
+        for whole, part in pairs:
+            whole[~clean] = part
+        return seen, seen.images
+
+    def _compose(self, source: Tensor, decoded: Decoded) -> tuple[Completion, UInt8Array]:
+        """What was decoded as arrays: the completion, and the network's own pictures."""
         occlusion = torch.sigmoid(decoded.occlusion.float())
         weight = self._blend(occlusion)
         restored = (decoded.images[0].float() * 255).clamp(0, 255)
@@ -214,6 +283,19 @@ class Deoccluder:
         """How much of the completion each pixel takes, `(N, 1, S, S)` in [0, 1], from the occlusion probability."""
         grown = functional.max_pool2d(occlusion, 2 * _RIM + 1, stride=1, padding=_RIM)
         return ((grown - _FADE[0]) / (_FADE[1] - _FADE[0])).clamp(0, 1)
+
+
+def _unchanged(crops: UInt8Array, sight: EarlySight) -> Completion:
+    """The completion of crops that pass as they are, with the early look's maps."""
+    size = crops.shape[1]
+    shape = (len(crops), size, size)
+    return Completion(
+        images=crops.copy(),
+        occlusion=_array(functional.interpolate(sight.occlusion, size=size, mode="nearest")[:, 0]),
+        coverage=_array(sight.coverage),
+        alpha=np.zeros(shape, np.float32),
+        uv=np.full((*shape, 2), np.nan, np.float32),
+    )
 
 
 def _array(tensor: Tensor) -> Any:

@@ -333,3 +333,14 @@ class TestFromPretrained:
         with pytest.raises(WeightsError, match="does not fit network cadf_base_128") as caught:
             Deoccluder.from_pretrained("cadf_base_128.test", device="cpu")
         assert "\n" not in str(caught.value)
+
+
+def test_complete__not_composed(varied: Deoccluder) -> None:
+    """The network's own pictures, which composing blends into the input where the map says so."""
+    crops = smooth(3)
+    own, composed = varied.complete(crops, composed=False), varied.complete(crops)
+    for name in ("occlusion", "coverage", "alpha", "uv"):
+        np.testing.assert_array_equal(getattr(own, name), getattr(composed, name))
+    weight = blend(composed.occlusion)[..., None]
+    assert np.abs(crops + weight * (own.images - crops.astype(float)) - composed.images).max() <= 1.01
+    assert (own.images != composed.images).any(-1).mean() > 0.05

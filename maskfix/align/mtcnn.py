@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from maskfix.align.base import main_face, mask_points_from_five, nothing
-from maskfix.base import Landmarks, UInt8Array, check_photo
+from maskfix.base import DoubleArray, FloatArray, Landmarks, UInt8Array, check_photo
+
+#: Shortest side, in pixels, that MTCNN is given.
+_SMALLEST = 32
 
 
 class MtcnnDetector:
@@ -36,9 +39,30 @@ class MtcnnDetector:
         """Find the main face of each photograph; see `LandmarkDetector.detect`."""
         return [self._detect_one(photo) for photo in photos]
 
+    def detect_all(self, photo: UInt8Array) -> tuple[DoubleArray, DoubleArray, FloatArray]:
+        """Find every face of one photograph whose score reaches `min_confidence`.
+
+        Args:
+            photo: `(H, W, 3)` uint8 RGB.
+
+        Returns:
+            Boxes `(N, 4)` left, top, right, bottom in pixels, scores `(N,)` in [0, 1], and five points `(N, 5, 2)`, in
+            MTCNN's order; N is 0 where there is no face, or no side of 32 pixels.
+
+        Raises:
+            InputError: If it is no photograph.
+        """
+        check_photo("photo", photo)
+        boxes, scores, points = self._run(photo) if min(photo.shape[:2]) >= _SMALLEST else (None, None, None)
+        if boxes is None or not len(boxes):
+            return np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2), np.float32)
+        certain = np.asarray(scores, np.float64)
+        keep = certain >= self.min_confidence
+        return np.asarray(boxes, np.float64)[keep], certain[keep], np.asarray(points, np.float32)[keep]
+
     def _detect_one(self, photo: UInt8Array) -> Landmarks:
         check_photo("photo", photo)
-        if min(photo.shape[:2]) < 32:
+        if min(photo.shape[:2]) < _SMALLEST:
             return nothing("picture smaller than 32 pixels")
         boxes, scores, points = self._run(photo)
         if boxes is None or not len(boxes):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from maskfix import __version__
-from maskfix.cli.shared import run, track
+from maskfix.base import MaskfixError
+from maskfix.cli.shared import BAD_INPUT, run, track
 
 app = typer.Typer(
     help="Complete occluded faces before face verification.",
     no_args_is_help=True,
     add_completion=False,
+    # Paragraphs fill the line; without markup they keep the breaks of their docstring.
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 train_app = typer.Typer(help="Train a completion network: stage 1 siamese, stage 2 completion.", no_args_is_help=True)
@@ -64,7 +68,13 @@ def demo(
 def verify(
     first: Annotated[Path, typer.Argument(metavar="A", help="picture with a face")],
     second: Annotated[Path, typer.Argument(metavar="B", help="picture with a face")],
-    embedder: Annotated[str, typer.Option(help="recogniser, such as dlib or arcface:PATH.onnx")] = "dlib",
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            help="recogniser, such as dlib or arcface:PATH.onnx; when left out lightcnn9, maskfix's own, or dlib where "
+            "its weights are not here"
+        ),
+    ] = None,
     mode: Annotated[
         str, typer.Option(help="gate (complete occluded faces), always, observe (complete none) or fuse")
     ] = "gate",
@@ -153,7 +163,7 @@ def siamese(
     settings = load_config(SiameseConfig, config, {"steps": steps})
     with _Steps("stage 1", settings.steps) as progress:
         path = train_siamese(settings, faces, out, templates, device, workers, progress)
-    typer.echo(f"checkpoint: {path}")
+    progress.say(f"checkpoint: {path}")
 
 
 @train_app.command()
@@ -193,7 +203,7 @@ def completion(
             more_identity=more_identity or (),
             judges=judge or (),
         )
-    typer.echo(f"checkpoint: {path}")
+    progress.say(f"checkpoint: {path}")
 
 
 @train_app.command()
@@ -235,11 +245,40 @@ def release(
     data: Annotated[str, typer.Option(help="what it was trained on, for the card")],
     licence: Annotated[str, typer.Option(help="what the training data allow")] = "non-commercial research only",
     out: Annotated[Path, typer.Option(help="weights folder with manifest.json")] = Path("weights"),
+    faces: Annotated[
+        Path | None, typer.Option(help="what maskfix prepare wrote: also fit an early look, see weights early")
+    ] = None,
+    templates: Templates = None,
 ) -> None:
     """Turn a checkpoint into released weights: fp16 safetensors, manifest row, model card."""
     from maskfix.train.release import release_checkpoint
 
     typer.echo(f"written: {release_checkpoint(checkpoint, name, data, licence, out)}")
+    if faces is not None:
+        _fit_early_look(name, faces, templates, out)
+
+
+@weights_app.command()
+def early(
+    name: Annotated[str, typer.Argument(help="arch.tag of a released file")],
+    faces: Annotated[Path, typer.Option(help="what maskfix prepare wrote, best the training faces")],
+    templates: Templates = None,
+    out: Annotated[Path, typer.Option(help="weights folder with manifest.json")] = Path("weights"),
+) -> None:
+    """Give a release an early look, so that faces which are surely clean cost the gate a fraction of the network."""
+    _fit_early_look(name, faces, templates, out)
+
+
+def _fit_early_look(name: str, faces: Path, templates: Path | None, out: Path) -> None:
+    from maskfix.cli.shared import make_progress
+    from maskfix.train.release import add_early_look
+
+    with make_progress() as bar:
+        task = bar.add_task("early look")
+        figures = add_early_look(
+            name, faces, out, templates, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    typer.echo(f"early look: {figures.passed:.1%} of clean pictures pass early, none of the occluded ones")
 
 
 @weights_app.command()
@@ -281,8 +320,16 @@ def roc(
     typer.echo(f"written: {out}")
 
 
+def _rank(name: str) -> int:
+    """This process's place among those that torchrun started; 0 without torchrun."""
+    return int(os.environ[name]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
+
+
 class _Steps:
-    """A progress bar over training steps; a context manager that is called after each step."""
+    """A progress bar over training steps; a context manager that is called after each step.
+
+    Of the processes that torchrun starts the first one shows it, and the first one of each machine says what is wrong.
+    """
 
     def __init__(self, description: str, total: int) -> None:
         from maskfix.cli.shared import make_progress
@@ -290,12 +337,16 @@ class _Steps:
         self._progress = make_progress()
         self._task = self._progress.add_task(description, total=total)
         self._description = description
+        self._shown = _rank("RANK") == 0
 
     def __enter__(self) -> _Steps:
-        self._progress.start()
+        if self._shown:
+            self._progress.start()
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is not None and issubclass(kind, MaskfixError) and _rank("LOCAL_RANK") > 0:
+            raise typer.Exit(BAD_INPUT)
         if kind is None:
             self._progress.stop()
         else:
@@ -308,6 +359,11 @@ class _Steps:
             f"{key} {figures[key]:.3f}" for key in ("loss", "found", "total", "identity") if key in figures
         )
         self._progress.update(self._task, completed=step, description=f"{self._description} {shown}")
+
+    def say(self, line: str) -> None:
+        """Print a line, once for all processes."""
+        if self._shown:
+            typer.echo(line)
 
 
 def main() -> None:

@@ -208,14 +208,15 @@ class CompletedRecogniser:
         crops_bgr = [align(img, _landmarks(face), blind.layout)[0] for face in faces]
         before = np.ascontiguousarray(np.stack(crops_bgr)[..., ::-1])
         result = self.completer.complete(before, self._device())
-        matrix = relate(self._layout(), canonical_layout(blind.size))
-        completed = result.completion.images
+        layout, completed = self._layout(), result.completion.images
 
         def embed(rows: BoolArray) -> NDArray[Any]:
+            # Most faces pass untouched, and the map is for the others.
+            matrix = relate(layout, canonical_layout(blind.size)) if rows.any() else None
             return np.stack(
                 [
                     self._embed_completed(img, face, matrix, before[i], completed[i])
-                    if rows[i]
+                    if rows[i] and matrix is not None
                     else np.asarray(self.recogniser.get(img, face))
                     for i, face in enumerate(faces)
                 ]

@@ -43,16 +43,11 @@ class MtcnnForInsightFace:
         Returns:
             Boxes with scores `(N, 5)` and five points `(N, 5, 2)`, float32, best score first.
         """
-        boxes, scores, points = self._detector._run(np.ascontiguousarray(img[..., ::-1]))
-        if boxes is None or not len(boxes):
-            return np.zeros((0, 5), np.float32), np.zeros((0, 5, 2), np.float32)
-        found = np.column_stack([np.asarray(boxes, np.float64), np.asarray(scores, np.float64)])
-        ranked = np.argsort(-found[:, 4], kind="stable")
-        order = np.asarray([row for row in ranked if found[row, 4] >= self._detector.min_confidence], np.intp)
+        boxes, scores, points = self._detector.detect_all(np.ascontiguousarray(img[..., ::-1]))
+        order = np.argsort(-scores, kind="stable")
         if 0 < max_num < len(order):
-            best = np.argsort(-_worth(found[order], img.shape, metric), kind="stable")[:max_num]
-            order = order[best]
-        return found[order].astype(np.float32), np.asarray(points, np.float32)[order]
+            order = order[np.argsort(-_worth(boxes[order], img.shape, metric), kind="stable")[:max_num]]
+        return np.column_stack([boxes, scores])[order].astype(np.float32), points[order]
 
 
 def _worth(boxes: NDArray[np.float64], shape: tuple[int, ...], metric: str) -> NDArray[np.float64]:

@@ -2,22 +2,28 @@
 
 from maskfix.restore.config import CONFIGS, SCALES, NetworkConfig
 from maskfix.restore.decoder import Decoded
+from maskfix.restore.early import CLEAN_COVERAGE, PREFIX, EarlyLook, EarlySight, split_early_look
 from maskfix.restore.factory import create_network, list_networks
 from maskfix.restore.fusion import ChannelAttention, DualAttentionFusion, Fused
 from maskfix.restore.network import CompletionNetwork
 from maskfix.restore.siamese import SiameseNetwork, momentum_update
 
 __all__ = [
+    "CLEAN_COVERAGE",
     "CONFIGS",
+    "PREFIX",
     "SCALES",
     "ChannelAttention",
     "CompletionNetwork",
     "Decoded",
     "DualAttentionFusion",
+    "EarlyLook",
+    "EarlySight",
     "Fused",
     "NetworkConfig",
     "SiameseNetwork",
     "create_network",
     "list_networks",
     "momentum_update",
+    "split_early_look",
 ]

@@ -1,4 +1,4 @@
-"""From a checkpoint to released weights: fp16 safetensors, a manifest row, a model card."""
+"""From a checkpoint to released weights: fp16 safetensors, a manifest row, a model card, an early look."""
 
 from __future__ import annotations
 
@@ -6,14 +6,29 @@ import dataclasses
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
-from maskfix.base import CheckpointError, InputError
+import numpy as np
+
+from maskfix.base import CheckpointError, DatasetError, InputError
+from maskfix.data import held_out, open_store
 from maskfix.model_card import write_cards
+from maskfix.occlude import Occluder, folder_templates
+from maskfix.restore import PREFIX, create_network, split_early_look
 from maskfix.train.averaging import averaged_weights
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import CHECKPOINT
-from maskfix.weights import add_to_manifest, save_weights
+from maskfix.train.config import ViewConfig
+from maskfix.train.early import PICTURES, EarlyLookFigures, fit_early_look
+from maskfix.train.views import OccludedViews
+from maskfix.weights import add_to_manifest, load_weights, read_manifest, save_weights
+
+HELD_OUT = 0.02
+"""Share of the faces that set an early look's limit, where the weights do not say what they were trained without."""
+
+#: More of the masks are of any colour, and drawn, than in training: what was never seen must not look clean.
+_VIEWS = ViewConfig(random_cloth=0.4, drawn=0.3, clean=0.0)
 
 
 def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: str, folder: str | Path) -> Path:
@@ -50,6 +65,69 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
     add_to_manifest(row, folder)
     write_cards(folder)
     return target
+
+
+def add_early_look(
+    name: str,
+    faces: str | Path,
+    folder: str | Path,
+    templates: str | Path | None = None,
+    pictures: int = PICTURES,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> EarlyLookFigures:
+    """Give released weights an early look, or a new one; the network's own tensors stay what they are.
+
+    The file's hash changes; manifest row and card follow, and its scores stay, since they are the network's.
+
+    Args:
+        name: `arch.tag` of a row in the manifest.
+        faces: Folder that `maskfix prepare` wrote, best the one that the network was trained on.
+        folder: Weights folder with `manifest.json`.
+        templates: Folder in MaskTheFace's layout, or None for this project's own templates alone.
+        pictures: Pictures to fit to; a third as many set the limit.
+        progress: Told how many of how many pictures are done.
+
+    Returns:
+        How the early look decides on held-out faces; the manifest row keeps it, as `training.early_look`.
+
+    Raises:
+        InputError: If the row is not in the manifest, or the network finds nothing occluded.
+        DatasetError: If the crops' size is not the network's, or the faces cannot be read.
+        WeightsError: If the weights cannot be read.
+    """
+    folder = Path(folder)
+    rows = {row.name: row for row in read_manifest(folder)}
+    if name not in rows:
+        raise InputError(f"{name}: not in {folder}/manifest.json; known: {', '.join(rows)}")
+    path = folder / rows[name].file
+    state, row = load_weights(path)
+    network = create_network(row.arch).eval().requires_grad_(False)
+    own, _ = split_early_look(state, network.config)
+    network.load_state_dict(own)
+    store = open_store(faces)
+    if store.size != network.config.size:
+        raise DatasetError(
+            f"{faces}: crops of {store.size} pixels, the network wants {network.config.size}; "
+            f"prepare them with --size {network.config.size}"
+        )
+    apart = held_out(store.names, row.training.get("config", {}).get("held_out", HELD_OUT))
+    occluders = [Occluder()] + ([Occluder(folder_templates(templates))] if templates else [])
+    early, figures = fit_early_look(
+        network,
+        OccludedViews(store, _VIEWS, occluders),
+        np.flatnonzero(~apart),
+        np.flatnonzero(apart),
+        pictures,
+        progress=progress,
+    )
+    told = {key: round(value, 5) for key, value in figures._asdict().items()}
+    training = row.training | {"early_look": told}
+    whole = own | {PREFIX + key: value for key, value in early.state_dict().items()}
+    written = save_weights(path, whole, row.arch, {"step": str(training.get("steps", ""))})
+    changed = dataclasses.replace(row, sha256=written.sha256, bytes=written.bytes, training=training)
+    add_to_manifest(changed, folder)
+    write_cards(folder)
+    return figures
 
 
 def _last_validation(log: Path) -> dict[str, float]:

@@ -205,6 +205,32 @@ class TestTwoFaces:
                 np.testing.assert_allclose(five_of(found).mean(0), place[1:], atol=20)
 
 
+class TestAllFaces:
+    def test_two(self, mtcnn: MtcnnDetector, astronaut: UInt8Array, monkeypatch: pytest.MonkeyPatch) -> None:
+        head = astronaut[:250, 100:350]
+        both = np.ascontiguousarray(np.hstack([head, head]))
+        boxes, scores, points = mtcnn.detect_all(both)
+        assert [part.shape for part in (boxes, scores, points)] == [(2, 4), (2,), (2, 5, 2)]
+        assert sorted(int(x // 250) for x in points[:, 2, 0]) == [0, 1]
+        assert (points > boxes[:, None, :2]).all()
+        assert (points < boxes[:, None, 2:]).all()
+        [main] = mtcnn.detect([both])
+        assert any(np.array_equal(main.five, five) for five in points)
+        monkeypatch.setattr(mtcnn, "min_confidence", float(np.sort(scores)[1]))
+        kept, certain, _ = mtcnn.detect_all(both)
+        assert len(kept) == (1 if scores[0] != scores[1] else 2)
+        assert (certain >= mtcnn.min_confidence).all()
+
+    @pytest.mark.parametrize("shape", [(100, 100), (31, 400)])
+    def test_none(self, mtcnn: MtcnnDetector, shape: tuple[int, int]) -> None:
+        boxes, scores, points = mtcnn.detect_all(np.zeros((*shape, 3), np.uint8))
+        assert [part.shape for part in (boxes, scores, points)] == [(0, 4), (0,), (0, 5, 2)]
+
+    def test_no_photo(self, mtcnn: MtcnnDetector) -> None:
+        with pytest.raises(InputError, match="photo"):
+            mtcnn.detect_all(np.zeros((64, 64), np.uint8))
+
+
 def test_mediapipe_keeps_quiet(capfd: pytest.CaptureFixture[str], astronaut: UInt8Array) -> None:
     pytest.importorskip("mediapipe", reason="mediapipe is not installed: no mesh detector")
     MeshDetector().detect([astronaut, blank(50, 50)])

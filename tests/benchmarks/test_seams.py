@@ -18,7 +18,7 @@ from maskfix.plugin import pack_free_analysis
 from maskfix.restore import create_network
 from maskfix.weights import save_weights
 from tests.embed.onnx_files import write_recogniser
-from tests.plugin.worlds import batches, green_deoccluder
+from tests.plugin.worlds import batches, early_green_deoccluder, green_deoccluder
 
 pytest.importorskip("insightface")
 
@@ -43,10 +43,11 @@ class TestOverhead:
         """Medians 2 + 10 and 3 + 12; round by round 13/11, 15/12 and 17/13 of sums."""
         alone = np.array([[1.0, 2, 3], [10, 10, 10]])
         attached = np.array([[2.0, 3, 4], [11, 12, 13]])
-        measured = Overhead(alone, attached, np.array([1, 1]), np.array([0, 0]))
+        measured = Overhead(alone, attached, np.array([1, 1]), np.array([0, 0]), np.array([1, 0]))
         assert measured.ratio == pytest.approx(15 / 12)
         assert measured.quartiles == pytest.approx(np.percentile([13 / 11, 15 / 12, 17 / 13], [25, 75]))
         assert measured.summary()["alone_ms"] == pytest.approx(6000)
+        assert measured.summary()["early"] == 1
 
     def test_takes_turns(self, app: Any, face_bgr: UInt8Array) -> None:
         """The clock is told by hand: a call alone takes 1 s, attached 2 s, whichever goes first."""
@@ -65,8 +66,15 @@ class TestOverhead:
         assert measured.ratio == 2
         assert measured.faces.tolist() == [1]
         assert measured.completed.tolist() == [0]
+        assert measured.early.tolist() == [0]
         assert batches(blind) == [1] * 4
         assert dict(vars(app)) == before
+
+    def test_early_look_is_counted(self, app: Any, face_bgr: UInt8Array) -> None:
+        blind = early_green_deoccluder()
+        measured = measure_overhead(app, [face_bgr], blind, rounds=1, warm_up=0)
+        assert measured.early.tolist() == [1]
+        assert batches(blind) == []
 
     def test_errors(self, app: Any) -> None:
         with pytest.raises(InputError, match="at least one photo and one round"):
@@ -96,6 +104,14 @@ class TestGate:
         assert summary["masked_passed_error"] == 1
         assert summary["clean_completed_error"] == 0
         assert "get" not in vars(app)
+
+    def test_early_look(self, app: Any, probes: list[Path]) -> None:
+        """Neither picture shows green, so the early look takes the mask for clean as well, and is found out."""
+        summary = measure_gate(app, probes, early_green_deoccluder(), Occluder()).summary()
+        assert summary["clean_by_early_look"] == 1
+        assert summary["masked_missed_by_early_look"] == 1
+        plain = measure_gate(app, probes, green_deoccluder(), Occluder()).summary()
+        assert plain["clean_by_early_look"] == plain["masked_missed_by_early_look"] == 0
 
     def test_everything_occluded(self, app: Any, probes: list[Path]) -> None:
         with torch.random.fork_rng():

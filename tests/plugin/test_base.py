@@ -14,9 +14,9 @@ from maskfix.base import InputError, UInt8Array, WeightsError
 from maskfix.deocclude import Deoccluder
 from maskfix.plugin import GATE_THRESHOLD, MODES, Completer, SeamResult, SeamSettings, embed_by_mode, mix_embeddings
 from maskfix.plugin.base import LastResult
-from maskfix.restore import create_network
+from maskfix.restore import CLEAN_COVERAGE, create_network
 from maskfix.weights import save_weights
-from tests.plugin.worlds import GREEN, PAINT, batches, green_deoccluder
+from tests.plugin.worlds import GREEN, PAINT, batches, early_green_deoccluder, green_deoccluder
 
 SIDE = 128
 
@@ -88,6 +88,58 @@ class TestComplete:
     def test_unknown_device(self) -> None:
         with pytest.raises(InputError, match="device: 'tpu' is unknown"):
             Completer(device="tpu")
+
+
+class TestEarlyLook:
+    def test_what_is_surely_clean_is_not_decoded(self) -> None:
+        blind = early_green_deoccluder()
+        completer = Completer(blind)
+        before = crops(0, 40, 0, 3)
+        result = completer.complete(before)
+        assert result.early is not None
+        assert result.early.tolist() == [True, False, True, False]
+        assert result.used.tolist() == [False, True, False, False]
+        assert blind._network.encoded == [4]
+        assert batches(blind) == [2], "one call for all that are left"
+        np.testing.assert_array_equal(result.images[[0, 2, 3]], before[[0, 2, 3]])
+        assert (result.images[1, :40] == PAINT).all()
+        plain = Completer(green_deoccluder()).complete(before)
+        np.testing.assert_array_equal(result.images, plain.images)
+        faces = completer.describe(result)
+        assert [face.early for face in faces] == [True, False, True, False]
+        assert [face.coverage for face in faces] == pytest.approx([0.001, 40 / 128, 0.001, 3 / 128])
+        assert faces[0].occlusion == pytest.approx(np.full((SIDE, SIDE), 0.001))
+        assert not faces[0].occluded
+        np.testing.assert_array_equal(faces[0].crop, before[0])
+
+    @pytest.mark.parametrize("mode", ["always", "observe", "fuse"])
+    def test_other_modes_take_the_whole_network(self, mode: str) -> None:
+        blind = early_green_deoccluder()
+        completer = Completer(blind, SeamSettings(mode))
+        result = completer.complete(crops(0, 40))
+        assert result.early is None
+        assert batches(blind) == [2]
+        assert not blind._network.encoded
+        assert [face.early for face in completer.describe(result)] == [False, False]
+
+    @pytest.mark.parametrize(
+        ("threshold", "asked"), [(2 * CLEAN_COVERAGE, True), (2 * CLEAN_COVERAGE - 1e-6, False), (0, False)]
+    )
+    def test_a_stricter_gate_does_not_ask(self, threshold: float, asked: bool) -> None:
+        """What the early look calls clean may be occluded to such a gate."""
+        blind = early_green_deoccluder()
+        result = Completer(blind, SeamSettings(threshold=threshold)).complete(crops(0))
+        assert (result.early is not None) is asked
+        assert batches(blind) == ([] if asked else [1])
+
+    def test_none_without_one(self) -> None:
+        completer = Completer(green_deoccluder())
+        result = completer.complete(crops(0))
+        assert result.early is None
+        assert not completer.describe(result)[0].early
+
+    def test_a_threshold_of_the_gate_that_may_ask(self) -> None:
+        assert CLEAN_COVERAGE <= GATE_THRESHOLD / 2
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import maskfix
 from maskfix.base import InputError, UInt8Array
 from maskfix.plugin import FaceCompletion
-from tests.plugin.worlds import batches, green_deoccluder, painted
+from tests.plugin.worlds import batches, early_green_deoccluder, green_deoccluder, painted
 
 insightface = pytest.importorskip("insightface")
 
@@ -87,6 +87,18 @@ class TestGate:
         assert masked.completion.original is None
         # The order of a face's entries is insightface's, with ours at the end.
         assert list(masked) == [*expected[1], "completion"]
+
+    def test_early_look(self, app: Any, both_bgr: UInt8Array, expected: list[Any]) -> None:
+        """No green in the first row of either crop: both pass, neither is decoded, and the faces say so."""
+        blind = early_green_deoccluder()
+        maskfix.attach(app, deoccluder=blind)
+        for face, known in zip(by_place(app.get(both_bgr)), expected, strict=True):
+            np.testing.assert_array_equal(face.embedding, known.embedding)
+            assert face.completion.early
+            assert not face.completion.used
+            assert face.completion.coverage == pytest.approx(0.001)
+            assert face.completion.occlusion.shape == (128, 128)
+        assert batches(blind) == []
 
     def test_threshold(self, app: Any, both_bgr: UInt8Array, expected: list[Any]) -> None:
         maskfix.attach(app, deoccluder=green_deoccluder(), threshold=0.9)

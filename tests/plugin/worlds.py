@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from maskfix.base import UInt8Array
 from maskfix.deocclude import Deoccluder
+from maskfix.restore import EarlySight
 from maskfix.restore.config import CONFIGS
 from maskfix.restore.decoder import Decoded
 
@@ -44,6 +45,35 @@ class GreenNetwork(nn.Module):
 
 def green_deoccluder(size: int = 128) -> Deoccluder:
     return Deoccluder(GreenNetwork(size), device="cpu")  # type: ignore[arg-type]
+
+
+class EarlyGreenNetwork(GreenNetwork):
+    """The same in two halves, for an early look: what is encoded is where the picture is green."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoded: list[int] = []
+
+    def encoder(self, picture: Tensor) -> list[Tensor]:
+        self.encoded.append(len(picture))
+        return [picture]
+
+    def decoder(self, picture: Tensor, features: list[Tensor], every_scale: bool = True) -> Decoded:
+        return self(features[0], every_scale)
+
+
+class EarlyGreenLook(nn.Module):
+    """Clean, to this early look, is a picture whose first row shows no green."""
+
+    def forward(self, features: list[Tensor]) -> EarlySight:
+        first = features[0][:, :, :1]
+        green = (first[:, 1] - torch.maximum(first[:, 0], first[:, 2]) > 0.5).any(2).any(1)
+        occlusion = torch.where(green, 0.5, 0.001)[:, None, None, None].expand(-1, 1, 8, 8)
+        return EarlySight(occlusion, occlusion.mean((1, 2, 3)), ~green)
+
+
+def early_green_deoccluder() -> Deoccluder:
+    return Deoccluder(EarlyGreenNetwork(), device="cpu", early=EarlyGreenLook())  # type: ignore[arg-type]
 
 
 def batches(deoccluder: Deoccluder) -> list[int]:

@@ -1,0 +1,233 @@
+"""Fits the early look: a logistic probe on the encoder's deep maps learns where the whole network sees occlusions.
+
+No label is needed but the network's own occlusion map, so any network can be given an early look, whatever it was
+trained on. What the probe is shown has to be more varied than what the network was trained with: masks that slipped,
+cloth of any colour, things of any shape and colour before the face, faces at the edge of their photograph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from maskfix.base import InputError, UInt8Array
+from maskfix.restore import CompletionNetwork
+from maskfix.restore.early import CLEAN_COVERAGE, EarlyLook, deep_maps
+from maskfix.train.views import Face, OccludedViews
+
+PICTURES = 2400
+"""Pictures that an early look is fitted to."""
+
+_CLEAN, _MASKED, _CUT = 0.40, 0.75, 0.80
+_MARGIN = 0.5
+_PENALTY = 0.1
+_BATCH = 16
+
+
+def draw_picture(views: OccludedViews, index: int, other: int, generator: Generator) -> UInt8Array:
+    """A face as an early look may meet it: clean, masked, behind something else, or at the edge of its photograph.
+
+    Args:
+        views: Where faces and masks come from.
+        index: The face.
+        other: Another face, of whose picture things before the face are cut.
+        generator: Where the draws come from.
+
+    Returns:
+        `(S, S, 3)` uint8 RGB.
+    """
+    face, draw = views.face(index, generator), generator.random()
+    if draw < _CLEAN:
+        return face.crop
+    if draw < _MASKED:
+        return views.occlude(_slipped(face, generator), generator)[0]
+    if draw < _CUT:
+        return _cut(face.crop, generator)
+    return _behind(face.crop, np.asarray(views.store.crops[other]), generator)
+
+
+def _slipped(face: Face, generator: Generator) -> Face:
+    """The face with its mask points slipped towards the chin, in half of the cases."""
+    points = face.points.copy()
+    if generator.random() < 0.5:
+        points[:3] += generator.uniform(0, 0.75) * (points[3:] - points[:3])
+    return face._replace(points=points)
+
+
+def _cut(crop: UInt8Array, generator: Generator) -> UInt8Array:
+    """A face whose photograph ends within the crop: black or the last row beyond."""
+    depth, turns = int(generator.uniform(0.03, 0.3) * len(crop)), int(generator.integers(4))
+    turned = np.rot90(crop, turns).copy()
+    turned[:depth] = 0 if generator.random() < 0.5 else turned[depth]
+    return np.ascontiguousarray(np.rot90(turned, -turns))
+
+
+def _behind(crop: UInt8Array, other: UInt8Array, generator: Generator) -> UInt8Array:
+    """A face behind one to four ellipses: of one colour, of the face's own colour, or cut out of another picture."""
+    size = len(crop)
+    weight = np.zeros((size, size), np.float32)
+    centre = generator.uniform(0, size, 2)
+    for _ in range(int(generator.integers(1, 5))):
+        near = centre + generator.normal(0, 0.12 * size, 2)
+        axes = generator.uniform(0.03, 0.28, 2) * size
+        box = (tuple(map(float, near)), tuple(map(float, 2 * axes)), float(generator.uniform(0, 180)))
+        cv2.ellipse(weight, box, 1.0, cv2.FILLED)
+    weight = cv2.GaussianBlur(weight, (5, 5), 0)[..., None]
+    content: NDArray[Any] = np.roll(other, generator.integers(0, size, 2), (0, 1)).astype(np.float32)
+    kind = generator.random()
+    if kind < 0.7:
+        middle = slice(size // 3, 2 * size // 3)
+        own = crop[middle, middle].mean((0, 1)) * generator.uniform(0.7, 1.2)
+        colour = own if kind < 0.35 else generator.uniform(0, 255, 3)
+        # Shaded, since nothing in a photograph has one colour.
+        content = colour + 0.15 * (content - content.mean())
+    return np.asarray(np.rint(crop + weight * (content.clip(0, 255) - crop)), np.uint8)
+
+
+class Lessons(NamedTuple):
+    """What the whole network made of pictures.
+
+    Attributes:
+        maps: The encoder's deep maps, `(N, C, h, w)` float32.
+        occlusion: Occluded share of each cell, `(N, h, w)` float32 in [0, 1].
+        coverage: Occluded share of the picture, `(N,)` float32.
+    """
+
+    maps: Tensor
+    occlusion: Tensor
+    coverage: Tensor
+
+
+@torch.inference_mode()
+def learn(network: CompletionNetwork, pictures: UInt8Array) -> Lessons:
+    """Send pictures `(N, S, S, 3)` uint8 through the whole network."""
+    device = next(network.parameters()).device
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for start in range(0, len(pictures), _BATCH):
+        batch = torch.from_numpy(pictures[start : start + _BATCH]).to(device).permute(0, 3, 1, 2).float() / 255
+        features = network.encoder(batch)
+        occluded = (network.decoder(batch, features, False).occlusion > 0).float()
+        maps = deep_maps(features)
+        cells = functional.adaptive_avg_pool2d(occluded, maps.shape[-1])[:, 0]
+        parts.append((maps.cpu(), cells.cpu(), occluded.mean((1, 2, 3)).cpu()))
+    return Lessons(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+class EarlyLookFigures(NamedTuple):
+    """How an early look decides on faces that it was not fitted to.
+
+    Attributes:
+        limit: Estimated coverage below which it calls a face clean.
+        pictures: Pictures that were asked about.
+        passed: Share of the pictures clean by the whole network that it calls clean, in [0, 1].
+        lowest: Lowest estimate among those occluded by the whole network (coverage above `CLEAN_COVERAGE`).
+    """
+
+    limit: float
+    pictures: int
+    passed: float
+    lowest: float
+
+
+def fit_early_look(
+    network: CompletionNetwork,
+    views: OccludedViews,
+    training: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    pictures: int = PICTURES,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[EarlyLook, EarlyLookFigures]:
+    """Fit an early look to a network, and set its limit by faces that neither has learnt from.
+
+    The limit is half the lowest estimate among the held-out pictures that the whole network finds occluded, at most
+    half of `CLEAN_COVERAGE`: none of them passes, by a factor of two.
+
+    Args:
+        network: The network, in evaluation mode.
+        views: Where faces and masks come from, see `early_views`.
+        training: Faces to fit the probe to.
+        held_out: Faces to set the limit by; a third as many pictures are drawn of them.
+        pictures: Pictures to fit to.
+        seed: Seed of every draw.
+        progress: Told how many of how many pictures are done.
+
+    Raises:
+        InputError: If there are no faces, or no picture is occluded by the network's judgement.
+    """
+    if not len(training) or not len(held_out):
+        raise InputError("early look: no faces to fit to, or none held out to set the limit by")
+    counts = (pictures, max(1, pictures // 3))
+    drawn = []
+    for part, faces, count in zip((0, 1), (training, held_out), counts, strict=True):
+        chunks = _learnt(network, views, faces, count, np.random.default_rng([seed, part]))
+        parts = []
+        for done, chunk in chunks:
+            parts.append(chunk)
+            progress(done + part * pictures, sum(counts))
+        drawn.append(Lessons(*(torch.cat(column) for column in zip(*parts, strict=True))))
+    early = EarlyLook(network.config)
+    _fit_probe(early, drawn[0])
+    return early, _set_limit(early, drawn[1])
+
+
+def _learnt(
+    network: CompletionNetwork, views: OccludedViews, faces: NDArray[np.int64], count: int, generator: Generator
+) -> Iterator[tuple[int, Lessons]]:
+    """What the network makes of pictures drawn of some faces, batch by batch, with the number done."""
+    for start in range(0, count, _BATCH):
+        pairs = generator.choice(faces, (min(_BATCH, count - start), 2))
+        batch = np.stack([draw_picture(views, int(face), int(other), generator) for face, other in pairs])
+        yield start + len(batch), learn(network, batch)
+
+
+def _fit_probe(early: EarlyLook, lessons: Lessons) -> None:
+    """Logistic regression of the cells' occluded shares on their maps, with a quadratic penalty, by L-BFGS."""
+    if not bool((lessons.coverage > CLEAN_COVERAGE).any()):
+        raise InputError("early look: the network finds nothing occluded; train it first")
+    cells = lessons.maps.permute(0, 2, 3, 1).flatten(0, 2)
+    shares = lessons.occlusion.flatten()
+    # Cells of all channels in one unit, so that one penalty suits all; a channel that never fires weighs nothing.
+    scale = cells.square().mean(0).sqrt()
+    unit = torch.where(scale > 1e-6, 1 / scale.clamp_min(1e-6), 0.0)
+    weight, bias = (torch.zeros(size, requires_grad=True) for size in (cells.shape[1], 1))
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=150, history_size=20, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        logits = cells @ (unit * weight) + bias
+        value = functional.binary_cross_entropy_with_logits(logits, shares) + _PENALTY * weight.square().mean()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    # Rounded as the weights file will, so that the limit is set for what is released.
+    early.weight.copy_((unit * weight).detach().half())
+    early.bias.copy_(bias.detach()[0].half())
+
+
+@torch.no_grad()
+def _set_limit(early: EarlyLook, lessons: Lessons) -> EarlyLookFigures:
+    """Set the limit by the lowest estimate among occluded pictures."""
+    estimates = estimate(early, lessons.maps)
+    occluded = lessons.coverage > CLEAN_COVERAGE
+    if not bool(occluded.any()):
+        raise InputError("early look: no held-out picture is occluded; hold out more faces")
+    lowest = float(estimates[occluded].min())
+    early.limit.fill_(_MARGIN * min(lowest, CLEAN_COVERAGE)).copy_(early.limit.half())
+    passed = estimates[~occluded] < early.limit
+    return EarlyLookFigures(float(early.limit), len(estimates), float(passed.float().mean()), lowest)
+
+
+def estimate(early: EarlyLook, maps: Tensor) -> Tensor:
+    """Estimated coverage `(N,)` from the deep maps of `Lessons`."""
+    logits = torch.einsum("nchw,c->nhw", maps, early.weight) + early.bias
+    return torch.sigmoid(logits).mean((1, 2))

@@ -1,0 +1,121 @@
+"""The early look in the Deoccluder: what is surely clean is not decoded, all else is completed as ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from maskfix.base import UInt8Array, WeightsError
+from maskfix.deocclude import Deoccluder
+from maskfix.restore import CLEAN_COVERAGE, PREFIX, CompletionNetwork, EarlyLook
+from maskfix.weights import save_weights
+from tests.test_deocclude import network, smooth
+
+
+@pytest.fixture(scope="module")
+def varied() -> Deoccluder:
+    return Deoccluder(network(), device="cpu")
+
+
+def made_up_look(network: CompletionNetwork) -> EarlyLook:
+    """An early look that has not learnt anything: random weights, estimates that differ from face to face."""
+    early = EarlyLook(network.config)
+    early.weight.copy_(torch.randn(len(early.weight), generator=torch.Generator().manual_seed(6)))
+    return early
+
+
+class TestCompleteUnlessClean:
+    @pytest.fixture
+    def early(self, varied: Deoccluder) -> EarlyLook:
+        return made_up_look(varied._network)
+
+    @pytest.fixture
+    def asked(self, varied: Deoccluder, early: EarlyLook, monkeypatch: pytest.MonkeyPatch) -> Deoccluder:
+        """The Deoccluder of the other tests with an early look."""
+        monkeypatch.setattr(varied, "_early", early)
+        return varied
+
+    @staticmethod
+    def estimates(blind: Deoccluder, early: EarlyLook, crops: UInt8Array) -> Any:
+        """Coverage that the early look estimates, and its map of 8 cells a side."""
+        with torch.no_grad():
+            sight = early(blind._network.encoder(torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255))
+        return sight.coverage.numpy(), sight.occlusion[:, 0].numpy()
+
+    def test_without_an_early_look(self, varied: Deoccluder) -> None:
+        crops = smooth(2)
+        completion, clean = varied.complete_unless_clean(crops)
+        assert varied.clean_coverage is None
+        assert clean.tolist() == [False, False]
+        for ours, expected in zip(completion, varied.complete(crops), strict=True):
+            np.testing.assert_array_equal(ours, expected)
+
+    @pytest.mark.parametrize("batch_size", [2, 32])
+    def test_some_are_clean(
+        self, asked: Deoccluder, early: EarlyLook, batch_size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        crops = smooth(5)
+        coverage, cells = self.estimates(asked, early, crops)
+        early.limit.fill_(float(np.median(coverage)) + 1e-6)
+        monkeypatch.setattr(asked, "batch_size", batch_size)
+        completion, clean = asked.complete_unless_clean(crops)
+        np.testing.assert_array_equal(clean, coverage <= np.median(coverage))
+        assert clean.sum() == 3
+        np.testing.assert_array_equal(completion.images[clean], crops[clean])
+        np.testing.assert_allclose(completion.occlusion[clean], cells[clean].repeat(16, 1).repeat(16, 2), atol=1e-5)
+        np.testing.assert_allclose(completion.coverage[clean], completion.occlusion[clean].mean((1, 2)), atol=1e-5)
+        assert (completion.alpha[clean] == 0).all()
+        assert np.isnan(completion.uv[clean]).all()
+        whole = asked.complete(crops)
+        for ours, expected in zip(completion, whole, strict=True):
+            assert ours.dtype == expected.dtype
+            tolerance = 1 if ours.dtype == np.uint8 else 2e-4
+            assert np.abs(ours[~clean].astype(float) - expected[~clean]).max() <= tolerance
+
+    def test_a_face_that_is_not_clean_is_completed_as_ever(self, asked: Deoccluder) -> None:
+        """One face alone: no sum runs in another order, so not a bit differs."""
+        crops = smooth(1)
+        completion, clean = asked.complete_unless_clean(crops)
+        assert clean.tolist() == [False]
+        for ours, expected in zip(completion, asked.complete(crops), strict=True):
+            np.testing.assert_array_equal(ours, expected)
+
+    def test_a_clean_face_is_not_decoded(
+        self, asked: Deoccluder, early: EarlyLook, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        early.limit.fill_(1.5)
+        decoded: list[int] = []
+        monkeypatch.setattr(
+            asked._network.decoder, "forward", lambda picture, *_args, **_: decoded.append(len(picture))
+        )
+        crops = smooth(2)
+        completion, clean = asked.complete_unless_clean(crops)
+        assert clean.all()
+        assert not decoded
+        np.testing.assert_array_equal(completion.images, crops)
+        assert not np.shares_memory(completion.images, crops)
+
+    def test_no_crop(self, asked: Deoccluder) -> None:
+        completion, clean = asked.complete_unless_clean(np.zeros((0, 128, 128, 3), np.uint8))
+        assert clean.shape == (0,)
+        assert completion.images.shape == (0, 128, 128, 3)
+
+    def test_from_a_file(self, tmp_path: Path) -> None:
+        made = network()
+        early = made_up_look(made)
+        early.limit.fill_(0.5)
+        state = made.state_dict() | {PREFIX + name: value for name, value in early.state_dict().items()}
+        path = tmp_path / "cadf_small_128.early.safetensors"
+        save_weights(path, state, "cadf_small_128")
+        blind = Deoccluder.from_pretrained(path, device="cpu")
+        assert blind.clean_coverage == CLEAN_COVERAGE
+        coverage, _ = self.estimates(blind, early, smooth(4))
+        assert blind.complete_unless_clean(smooth(4))[1].tolist() == (coverage < 0.5).tolist()
+        del state[f"{PREFIX}bias"]
+        save_weights(path, state, "cadf_small_128")
+        with pytest.raises(WeightsError, match=r"early\.safetensors: does not fit network cadf_small_128"):
+            Deoccluder.from_pretrained(path, device="cpu")
