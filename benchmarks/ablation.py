@@ -28,7 +28,8 @@ from benchmarks.ablation_runs import (
 from benchmarks.ablation_table import RECOVERED, compare, format_ablation, masked_figures
 from benchmarks.lfw import Bars
 from benchmarks.report import commit_of_checkout, package_versions
-from maskfix.base import InputError, MaskfixError, check_choice, check_range, replacing, resolve_device
+from maskfix.base import InputError, check_choice, check_range, replacing, resolve_device
+from maskfix.cli.shared import one_line_errors
 from maskfix.embed.factory import load
 from maskfix.metrics import Interval
 from maskfix.plot.curve import WeightCurveDisplay
@@ -303,7 +304,7 @@ def main(
     Figures are taken on held-out faces of the training data. Differences to the full variant are over the same faces
     and masks.
     """
-    try:
+    with one_line_errors():
         report = run(
             faces,
             encoder,
@@ -323,9 +324,6 @@ def main(
             workers=workers,
             replicates=replicates,
         )
-    except (MaskfixError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
     print(f"{format_ablation(report)}\n\nreport: {json_file}")
 
 

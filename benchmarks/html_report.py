@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,17 +11,22 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks import html_view as view
-from benchmarks.html_run import RunFiles, WrongPairs, check_report, find_runs, from_run, picture_names
+from benchmarks.html_pictures import cut_face, find_pictures, to_jpeg
+from benchmarks.html_run import RunFiles, check_report, find_runs, from_run
+from benchmarks.html_scores import WrongPairs
 from maskfix import __version__
-from maskfix.base import DependencyError, InputError, MaskfixError, UInt8Array, read_image, replacing
+from maskfix.base import DependencyError, InputError, UInt8Array, replacing
+from maskfix.cli.shared import one_line_errors
 from maskfix.metrics import RocCurve
 from maskfix.plot import ScoreHistogramDisplay
 
-__all__ = ["RunFiles", "find_runs", "from_run", "html", "write_html_report"]
+__all__ = ["PAGE", "RunFiles", "find_runs", "from_run", "html", "write_html_report"]
+
+PAGE = "report.html"
+"""The page that a benchmark writes beside its report."""
 
 _FOLDER = Path(__file__).resolve().parent
-_PANEL_WIDTH, _THUMB = 1100, 96
-_SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".JPG")
+_PANEL_WIDTH = 1100
 
 
 def write_html_report(
@@ -34,7 +37,7 @@ def write_html_report(
     histograms: Sequence[ScoreHistogramDisplay | None] = (),
     panels: Sequence[UInt8Array | None] = (),
     wrong: Sequence[WrongPairs | None] = (),
-    thumbnails: Mapping[str, UInt8Array] | None = None,
+    thumbnails: Sequence[Mapping[str, UInt8Array] | None] = (),
     title: str = "",
 ) -> Path:
     """Write one or several runs as one self-contained HTML file: no style, script, font or picture is loaded.
@@ -49,15 +52,15 @@ def write_html_report(
         histograms: Score histograms of each run; none where empty.
         panels: Example panel of each run, `(H, W, 3)` uint8 RGB; equal ones are shown once.
         wrong: Wrong decisions of each run.
-        thumbnails: Pictures by name, `(H, W, 3)` uint8 RGB, to stand beside failures of that name.
+        thumbnails: For each run pictures by name, `(H, W, 3)` uint8 RGB, to stand beside failures of that name.
         title: Heading; made of the protocols' names when empty.
 
     Returns:
         The path written.
 
     Raises:
-        InputError: If there is no report, or the suffix of `out` or the number of curves, histograms, panels or wrong
-            decisions is another.
+        InputError: If there is no report, or the suffix of `out` or the number of curves, histograms, panels, wrong
+            decisions or thumbnails is another.
         DatasetError: If a report lacks what every report has.
         DependencyError: If jinja2 is not installed.
     """
@@ -74,11 +77,16 @@ def write_html_report(
         "histograms": histograms or empty,
         "panels": panels or empty,
         "wrong": wrong or empty,
+        "thumbnails": thumbnails or empty,
     }
     for name, given in parts.items():
         if len(given) != len(reports):
             raise InputError(f"{name}: expected one for each of {len(reports)} reports, got {len(given)}")
     labels = view.run_labels(reports)
+    thumbs = [
+        {name: to_jpeg(cut_face(picture, None))[0] for name, picture in (pictures or {}).items()}
+        for pictures in parts["thumbnails"]
+    ]
     values = {
         **_tables(reports, labels),
         "title": title or _title(reports),
@@ -90,10 +98,11 @@ def write_html_report(
         ],
         "panels": _panels(labels, parts["panels"]),
         "wrong": [
-            view.wrong_view(label, item) for label, item in zip(labels, parts["wrong"], strict=True) if item is not None
+            view.wrong_view(label, item, own)
+            for label, item, own in zip(labels, parts["wrong"], thumbs, strict=True)
+            if item is not None
         ],
-        "failures": view.failure_view(reports, labels),
-        "thumbnails": {name: _jpeg(_thumb(picture))[0] for name, picture in (thumbnails or {}).items()},
+        "failures": view.failure_view(reports, labels, thumbs),
     }
     text = _render(values)
     with replacing(out) as temporary:
@@ -107,20 +116,20 @@ def html(folders: Sequence[str | Path], out: str | Path, *, pictures: str | Path
     Args:
         folders: Folders that benchmarks wrote: with a report.json, or with such folders in them.
         out: File ending in .html.
-        pictures: Folder of the data set's pictures, for thumbnails beside failures; none when None.
+        pictures: Folder of the data set's pictures, for thumbnails beside failures; where each run says that they
+            lay, if they still do, when None.
 
     Returns:
         The path written.
 
     Raises:
-        InputError: If no folder is given.
+        InputError: If no folder is given, or `pictures` is none.
         DatasetError: If a folder holds no report or a file is damaged.
     """
     found = [run for folder in folders for run in find_runs(Path(folder))]
     if not found:
         raise InputError("report: expected at least one folder of a run, got none")
     runs = [from_run(folder) for folder in found]
-    thumbnails = find_pictures(Path(pictures), picture_names(runs)) if pictures else {}
     return write_html_report(
         [run.report for run in runs],
         [run.curves for run in runs],
@@ -128,34 +137,16 @@ def html(folders: Sequence[str | Path], out: str | Path, *, pictures: str | Path
         histograms=[run.histogram for run in runs],
         panels=[run.panel for run in runs],
         wrong=[run.wrong for run in runs],
-        thumbnails=thumbnails,
+        thumbnails=[_thumbnails(run, pictures) for run in runs],
     )
 
 
-def find_pictures(folder: Path, names: Sequence[str]) -> dict[str, UInt8Array]:
-    """Pictures of a folder by their names in a report; those that are missing, damaged or outside it are left out.
-
-    Args:
-        folder: Folder of the pictures.
-        names: Paths below it, with or without a suffix.
-
-    Raises:
-        InputError: If the folder is none.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder of the pictures")
-    root = folder.resolve()
-    pictures = {}
-    for name in names:
-        for suffix in _SUFFIXES:
-            path = (root / f"{name}{suffix}").resolve()
-            if path.is_relative_to(root) and path.is_file():
-                try:
-                    pictures[name] = read_image(path)
-                except MaskfixError:
-                    continue
-                break
-    return pictures
+def _thumbnails(run: RunFiles, pictures: str | Path | None) -> dict[str, UInt8Array]:
+    """Thumbnails of one run's failures."""
+    folder = Path(pictures) if pictures else run.folder
+    if folder is None or (not pictures and not folder.is_dir()):
+        return {}
+    return find_pictures(folder, run.pictures)
 
 
 def _tables(reports: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, Any]:
@@ -189,6 +180,7 @@ def _subtitle(reports: Sequence[Mapping[str, Any]]) -> str:
     """The runs in a line: how many comparisons, which completion, which masks."""
     parts = [
         [_count(report["protocol"]) for report in reports],
+        [_sample(report["protocol"]) for report in reports],
         [f"completion by {report['weights']['name']}" for report in reports if report.get("weights")],
         [f"masks from {report['masks']['source']}" for report in reports if report.get("masks")],
     ]
@@ -201,36 +193,22 @@ def _count(protocol: Mapping[str, Any]) -> str:
     return f"{protocol[key]:,} {key}" if key else ""
 
 
+def _sample(protocol: Mapping[str, Any]) -> str:
+    """What a protocol was drawn from, where it is a sample."""
+    sample = protocol.get("sample")
+    return f"a sample of {sample['subjects']:,} of {sample['of_subjects']:,} subjects" if sample else ""
+
+
 def _panels(labels: Sequence[str], panels: Sequence[UInt8Array | None]) -> list[dict[str, Any]]:
     """Panels as pictures, equal ones once: recognisers of one run share theirs."""
     shown: dict[str, dict[str, Any]] = {}
     for label, panel in zip(labels, panels, strict=True):
         if panel is None:
             continue
-        source, (width, height) = _jpeg(panel, _PANEL_WIDTH)
+        source, (width, height) = to_jpeg(panel, _PANEL_WIDTH)
         entry = shown.setdefault(source, {"source": source, "width": width, "height": height, "names": []})
         entry["names"].append(label)
     return [{**entry, "label": ", ".join(entry["names"])} for entry in shown.values()]
-
-
-def _thumb(picture: UInt8Array) -> UInt8Array:
-    """The middle square of a picture."""
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return picture[top : top + side, left : left + side]
-
-
-def _jpeg(picture: UInt8Array, width: int = _THUMB) -> tuple[str, tuple[int, int]]:
-    """A picture as data URI, at most so wide, and its size."""
-    from PIL import Image
-
-    image = Image.fromarray(picture)
-    if image.width > width:
-        image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=85, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", image.size
 
 
 def _render(values: Mapping[str, Any]) -> str:
@@ -262,17 +240,18 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     run: Annotated[list[Path], typer.Argument(help="Folders that benchmarks.lfw or benchmarks.ijbc wrote.")],
-    out: Annotated[Path, typer.Option(help="The page, a .html file.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(help="The page, a .html file.")] = Path(PAGE),
     pictures: Annotated[
-        Path | None, typer.Option(help="Folder of the data set's pictures, for thumbnails beside failures.")
+        Path | None,
+        typer.Option(
+            help="Folder of the data set's pictures, for thumbnails beside failures; where a run of benchmarks.ijbc "
+            "had them when left out."
+        ),
     ] = None,
 ) -> None:
     """One or several finished runs as one web page: tables, curves, histograms, examples, failures, settings."""
-    try:
+    with one_line_errors():
         print(html(run, out, pictures=pictures))
-    except (MaskfixError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from benchmarks.html_pictures import PictureFile
+from benchmarks.html_scores import RunScores, WrongPairs, find_wrong, open_scores
 from benchmarks.report import REPORT
-from maskfix.base import BoolArray, DatasetError, FloatArray, InputError, UInt8Array, read_image
+from maskfix.base import DatasetError, InputError, UInt8Array, read_image
 from maskfix.metrics import RocCurve, split_scores
 from maskfix.plot import ScoreHistogramDisplay
 from maskfix.plot.thinning import thinned_curve
@@ -21,56 +19,18 @@ from maskfix.plot.thinning import thinned_curve
 CURVE_POINTS = 100
 """Points a decade: a screen is about a thousand pixels wide and a curve has up to seven decades."""
 
-_SCORE = "score_"
-_WRONG = 6
-_UNREADABLE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile)
-
-
-class WrongPair(NamedTuple):
-    """A comparison decided wrongly at the clean threshold.
-
-    Attributes:
-        gallery: Name of the gallery picture.
-        probe: Name of the probe picture.
-        same: True for a genuine pair, which is a false non-match.
-        scores: Score under each method; -inf marks a failed comparison.
-    """
-
-    gallery: str
-    probe: str
-    same: bool
-    scores: dict[str, float]
-
-
-class WrongPairs(NamedTuple):
-    """The worst wrong decisions of one method.
-
-    Attributes:
-        method: Whose decisions, "completed" where there is one.
-        rate: False match rate at which the threshold was fixed on clean probes, as the report's key.
-        threshold: That threshold.
-        non_matches: All genuine pairs rejected.
-        matches: All impostor pairs accepted.
-        pairs: The worst of both, genuine pairs first.
-    """
-
-    method: str
-    rate: str
-    threshold: float
-    non_matches: int
-    matches: int
-    pairs: tuple[WrongPair, ...]
-
 
 class RunFiles(NamedTuple):
     """What `from_run` found.
 
     Attributes:
         report: The report.
-        curves: Thinned ROC curve of each method; empty without scores.npz.
-        histogram: Score histograms; None without scores.npz.
+        curves: Thinned ROC curve of each method; empty without scores.
+        histogram: Score histograms; None without scores.
         panel: Example panel, `(H, W, 3)` uint8 RGB; None without panel.png.
-        wrong: Wrong decisions; None where scores.npz has no names of pictures or the report no clean threshold.
+        wrong: Wrong decisions; None where the run does not name its pairs or the report has no clean threshold.
+        pictures: What thumbnails can be made of, by the names that stand beside them.
+        folder: Folder of the pictures, as far as the run says.
     """
 
     report: dict[str, Any]
@@ -78,6 +38,8 @@ class RunFiles(NamedTuple):
     histogram: ScoreHistogramDisplay | None
     panel: UInt8Array | None
     wrong: WrongPairs | None
+    pictures: dict[str, PictureFile]
+    folder: Path | None
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -100,20 +62,28 @@ def find_runs(folder: Path) -> list[Path]:
 def headline_rate(report: Mapping[str, Any]) -> str:
     """The false positive rate that a benchmark is known by, as the report's key: 1% for LFW, 1e-4 for IJB-C.
 
+    A set with too few impostor pairs for it is known by the nearest rate that it can resolve.
+
     Example:
-        >>> headline_rate({"benchmark": "lfw", "methods": {"clean": {"tpr_at_fpr": {"0.01": {}, "0.001": {}}}}})
+        >>> point, coarse = {"resolvable": True}, {"resolvable": False}
+        >>> headline_rate({"benchmark": "lfw", "methods": {"clean": {"tpr_at_fpr": {"0.01": point, "0.001": point}}}})
         '0.01'
+        >>> headline_rate({"benchmark": "ijbc", "methods": {"clean": {"tpr_at_fpr": {"0.0001": coarse, "0.1": point}}}})
+        '0.1'
     """
-    keys: list[str] = sorted(next(iter(report["methods"].values()))["tpr_at_fpr"], key=float, reverse=True)
+    points: dict[str, Any] = next(iter(report["methods"].values()))["tpr_at_fpr"]
+    keys = sorted(points, key=float, reverse=True)
+    resolved = [key for key in keys if points[key].get("resolvable", True)]
     wanted = 1e-2 if report["benchmark"] == "lfw" else 1e-4
-    return min(keys, key=lambda key: abs(math.log(float(key) / wanted)))
+    return min(resolved or keys, key=lambda key: abs(math.log(float(key) / wanted)))
 
 
 def from_run(folder: str | Path) -> RunFiles:
-    """Read what `benchmarks.report.write_run` wrote; one method's scores are in memory at a time.
+    """Read what `benchmarks.lfw` or `benchmarks.ijbc run` wrote; one method's scores are in memory at a time.
 
     Args:
-        folder: Folder with report.json; scores.npz and panel.png beside it may be missing.
+        folder: Folder of one recogniser with report.json; scores (scores.npz of pictures, or scores and pairs of
+            templates) and panel.png beside it may be missing.
 
     Raises:
         DatasetError: If the report is missing or a file is damaged.
@@ -122,14 +92,19 @@ def from_run(folder: str | Path) -> RunFiles:
     folder = Path(folder)
     report = _read_report(folder / REPORT)
     panel = folder / "panel.png"
+    names = [name for group in report.get("failures", {}).values() for name in group]
+    pictures = {name: PictureFile(name) for name in names}
     curves: dict[str, RocCurve] = {}
-    histogram, wrong = None, None
-    if (folder / "scores.npz").is_file():
-        scores = _Scores(folder / "scores.npz")
+    histogram, wrong, place = None, None, None
+    scores = open_scores(folder)
+    if scores is not None:
         curves = {name: _curve(scores, name) for name in scores}
         histogram = ScoreHistogramDisplay.from_scores(scores)
-        wrong = _wrong_pairs(report, scores)
-    return RunFiles(report, curves, histogram, read_image(panel) if panel.is_file() else None, wrong)
+        wrong, beside = find_wrong(report, scores, headline_rate(report))
+        pictures |= beside
+        place = scores.folder
+    example = read_image(panel) if panel.is_file() else None
+    return RunFiles(report, curves, histogram, example, wrong, pictures, place)
 
 
 def _read_report(path: Path) -> dict[str, Any]:
@@ -157,86 +132,8 @@ def check_report(name: str, report: Any) -> None:
         raise DatasetError(f"{name}: no verification report, it has no {(missing or ['methods'])[0]}")
 
 
-class _Scores(Mapping[str, tuple[FloatArray, BoolArray]]):
-    """Scores and flags by method, read from an .npz when they are asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                self.fields = frozenset(file.files)
-        except _UNREADABLE as error:
-            raise DatasetError(f"{path}: damaged or no scores.npz; run the benchmark again") from error
-        self.methods = [name.removeprefix(_SCORE) for name in sorted(self.fields) if name.startswith(_SCORE)]
-        if not self.methods or "same" not in self.fields:
-            raise DatasetError(f"{path}: holds no scores; give a scores.npz that a benchmark wrote")
-        known = ("clean", "masked", "completed")
-        self.methods.sort(key=lambda name: known.index(name) if name in known else len(known))
-        self.same = np.asarray(self.read("same"))
-
-    def read(self, field: str) -> NDArray[Any]:
-        """One array of the file."""
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                array: NDArray[Any] = file[field]
-        except _UNREADABLE as error:
-            raise DatasetError(f"{self.path}: {field} is damaged; run the benchmark again") from error
-        return array
-
-    def __getitem__(self, method: str) -> tuple[FloatArray, BoolArray]:
-        if method not in self.methods:
-            raise KeyError(method)
-        return self.read(_SCORE + method), self.same
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.methods)
-
-    def __len__(self) -> int:
-        return len(self.methods)
-
-
-def _curve(scores: _Scores, method: str) -> RocCurve:
+def _curve(scores: RunScores, method: str) -> RocCurve:
     try:
         return thinned_curve(*split_scores(*scores[method]), points_per_decade=CURVE_POINTS)
     except InputError as error:
-        raise DatasetError(f"{scores.path}: {method}: {error}; run the benchmark again") from error
-
-
-def _wrong_pairs(report: Mapping[str, Any], scores: _Scores) -> WrongPairs | None:
-    """The worst decisions at the clean threshold, where the file names its pictures."""
-    method = "completed" if "completed" in scores else scores.methods[-1]
-    rate = headline_rate(report)
-    moved = report["methods"].get(method, {}).get("fmr_fnmr_at_clean_threshold", {}).get(rate)
-    if not {"gallery", "probe"} <= scores.fields or not moved or moved["threshold"] is None:
-        return None
-    threshold, same = float(moved["threshold"]), scores.same
-    decided = scores[method][0].astype(np.float64)
-    missed = np.flatnonzero(same & ~(decided > threshold))
-    matched = np.flatnonzero(~same & (decided > threshold))
-    worst = [
-        *missed[np.argsort(decided[missed], kind="stable")[:_WRONG]],
-        *matched[np.argsort(-decided[matched], kind="stable")[:_WRONG]],
-    ]
-    names = [scores.read(side)[worst] for side in ("gallery", "probe")]
-    columns = {name: scores[name][0][worst].astype(np.float64) for name in scores}
-    pairs = tuple(
-        WrongPair(
-            str(names[0][place]),
-            str(names[1][place]),
-            bool(same[row]),
-            {name: float(values[place]) for name, values in columns.items()},
-        )
-        for place, row in enumerate(worst)
-    )
-    return WrongPairs(method, rate, threshold, len(missed), len(matched), pairs)
-
-
-def picture_names(runs: Sequence[RunFiles]) -> list[str]:
-    """Names of all pictures whose thumbnails a page of these runs can show."""
-    names: dict[str, None] = {}
-    for run in runs:
-        for group in run.report.get("failures", {}).values():
-            names.update(dict.fromkeys(group))
-        for pair in run.wrong.pairs if run.wrong else ():
-            names.update({pair.gallery: None, pair.probe: None})
-    return list(names)
+        raise DatasetError(f"{scores.source}: {method}: {error}; run the benchmark again") from error

@@ -9,19 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.html_run import WrongPairs, headline_rate
+from benchmarks.html_run import headline_rate
+from benchmarks.html_scores import WrongPairs
+from benchmarks.table import METHOD_NAMES, method_name
 from maskfix.base import DoubleArray
 from maskfix.metrics import RocCurve
 from maskfix.plot import ScoreHistogramDisplay
 from maskfix.plot.style import percent
 
-METHOD_LABELS = {
-    "clean": "Clean",
-    "masked": "Masked",
-    "completed": "Completed",
-    "fused": "Fused",
-    "clean_completed": "Clean, completed",
-}
 _EXTRAS = {"cllr": "Cllr", "min_cllr": "min Cllr"}
 _OTHER_COLOURS = 5
 _MAX_FAILURES = 200
@@ -30,16 +25,11 @@ _SHOWN_ELSEWHERE = ("methods", "difference", "harmlessness", "failures", "comman
 Report = Mapping[str, Any]
 
 
-def method_label(name: str) -> str:
-    """A method's name as it is read."""
-    return METHOD_LABELS.get(name, name.replace("_", " "))
-
-
 def method_css(name: str, order: Sequence[str]) -> str:
     """CSS class of a method's colour; never made of the name itself, which may come from outside."""
-    if name in METHOD_LABELS:
+    if name in METHOD_NAMES:
         return f"m-{name.replace('_', '-')}"
-    others = [other for other in order if other not in METHOD_LABELS]
+    others = [other for other in order if other not in METHOD_NAMES]
     return f"m-other-{others.index(name) % _OTHER_COLOURS}"
 
 
@@ -116,7 +106,7 @@ def run_view(report: Report, label: str, rates: Sequence[str], order: Sequence[s
         counts = [sum(sides.get(side, {}).values()) for side in ("gallery", "probe", "masking")]
         rows.append(
             {
-                "label": method_label(name),
+                "label": method_name(name),
                 "css": method_css(name, order),
                 "auc": method["auc"],
                 "auc_ci95": method.get("auc_ci95"),
@@ -147,12 +137,12 @@ def _changes(report: Report, rates: Sequence[str]) -> Iterator[dict[str, Any]]:
     if "harmlessness" in report:
         named["clean_completed_minus_clean"] = report["harmlessness"]
     for name, figures in named.items():
-        label = " minus ".join(method_label(side) for side in name.split("_minus_"))
+        label = " minus ".join(method_name(side) for side in name.split("_minus_"))
         cells = [_change_cell(figures.get("auc")), *(_change_cell(_at(figures, rate)) for rate in rates)]
         yield {"label": label, "cells": cells, "signed": True}
     for key in [key for key in report if key == "recovered" or key.startswith("recovered_")]:
         who = key.removeprefix("recovered").lstrip("_")
-        label = f"Recovered, %{', ' + method_label(who).lower() if who else ''}"
+        label = f"Recovered, %{', ' + method_name(who).lower() if who else ''}"
         values = report[key]
         cells = [_share_cell(values.get("auc")), *(_share_cell(_at(values, rate)) for rate in rates)]
         yield {"label": label, "cells": cells, "signed": False}
@@ -182,7 +172,7 @@ def _operating(report: Report, rates: Sequence[str], order: Sequence[str]) -> It
         yield {
             **point,
             "rate": rate_label(float(rate)),
-            "label": method_label(name),
+            "label": method_name(name),
             "css": method_css(name, order),
             "fpr_text": _rate_text(point["fpr"]),
             "fmr": moved["fmr"],
@@ -218,7 +208,7 @@ def cards(reports: Sequence[Report], labels: Sequence[str], order: Sequence[str]
                 "recovered_ci95": share and share["ci95"],
                 "gain": gain,
                 "dots": [
-                    {"tpr": point["tpr"], "label": method_label(name), "css": method_css(name, order)}
+                    {"tpr": point["tpr"], "label": method_name(name), "css": method_css(name, order)}
                     for name, point in found.items()
                 ],
             }
@@ -271,7 +261,7 @@ def curve_data(
     kept = [name for name in order if any(entry["method"] == name for entry in listed)]
     return {
         "runs": list(labels),
-        "methods": [{"label": method_label(name), "css": method_css(name, order)} for name in kept],
+        "methods": [{"label": method_name(name), "css": method_css(name, order)} for name in kept],
         "rates": [float(rate) for rate in rates],
         "curves": [{**entry, "method": kept.index(entry["method"])} for entry in listed],
     }
@@ -290,7 +280,7 @@ def histogram_view(report: Report, label: str, display: ScoreHistogramDisplay) -
     inside = {rate: score for rate, score in marks.items() if low <= score <= high < np.inf and high > low}
     plots = [
         {
-            "label": method_label(name),
+            "label": method_name(name),
             "failed": display.failures[name],
             "bins": bins,
             "low": low,
@@ -318,18 +308,19 @@ def _mode(shares: DoubleArray, edges: DoubleArray) -> float:
     return float(edges[place] + edges[place + 1]) / 2
 
 
-def wrong_view(label: str, wrong: WrongPairs) -> dict[str, Any]:
-    """Wrong decisions of one run."""
+def wrong_view(label: str, wrong: WrongPairs, thumbs: Mapping[str, str]) -> dict[str, Any]:
+    """Wrong decisions of one run, with thumbnails (data URIs) by name."""
     shown = [name for name in ("clean", "masked", wrong.method) if wrong.pairs and name in wrong.pairs[0].scores]
     pairs = [
         {
             **pair._asdict(),
             "gallery_name": pair.gallery.rpartition("/")[2],
             "probe_name": pair.probe.rpartition("/")[2],
+            "thumbs": [thumbs[name] for name in (pair.gallery, pair.probe) if name in thumbs],
             "text": ", ".join(
-                f"{method_label(name).lower()} {pair.scores[name]:.3f}"
+                f"{method_name(name).lower()} {pair.scores[name]:.3f}"
                 if np.isfinite(pair.scores[name])
-                else f"{method_label(name).lower()} failed"
+                else f"{method_name(name).lower()} failed"
                 for name in shown
             ),
         }
@@ -337,7 +328,7 @@ def wrong_view(label: str, wrong: WrongPairs) -> dict[str, Any]:
     ]
     return {
         "label": label,
-        "method": method_label(wrong.method),
+        "method": method_name(wrong.method),
         "rate": rate_label(float(wrong.rate)),
         "threshold": wrong.threshold,
         "non_matches": wrong.non_matches,
@@ -346,16 +337,24 @@ def wrong_view(label: str, wrong: WrongPairs) -> dict[str, Any]:
     }
 
 
-def failure_view(reports: Sequence[Report], labels: Sequence[str]) -> dict[str, Any]:
-    """Pictures that failed, those that several runs share once."""
+def failure_view(
+    reports: Sequence[Report], labels: Sequence[str], thumbs: Sequence[Mapping[str, str]]
+) -> dict[str, Any]:
+    """Pictures that failed, those that several runs share once, with the first thumbnail that a run has of them."""
     kinds = {"no_face": "no usable face", "not_masked": "no mask could be put on"}
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for report, label in zip(reports, labels, strict=True):
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for run, report in enumerate(reports):
         for kind, group in report.get("failures", {}).items():
             for name, reason in group.items():
-                found.setdefault((kinds.get(kind, kind), name, reason), []).append(label)
+                found.setdefault((kinds.get(kind, kind), name, reason), []).append(run)
     items = [
-        {"kind": kind, "name": name, "reason": reason, "runs": "" if len(who) == len(labels) else ", ".join(who)}
-        for (kind, name, reason), who in found.items()
+        {
+            "kind": kind,
+            "name": name,
+            "reason": reason,
+            "runs": "" if len(runs) == len(labels) else ", ".join(labels[run] for run in runs),
+            "thumb": next((thumbs[run][name] for run in runs if name in thumbs[run]), ""),
+        }
+        for (kind, name, reason), runs in itertools.islice(found.items(), _MAX_FAILURES)
     ]
-    return {"listed": items[:_MAX_FAILURES], "more": max(0, len(items) - _MAX_FAILURES)}
+    return {"listed": items, "more": len(found) - len(items)}

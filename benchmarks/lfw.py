@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -10,10 +9,11 @@ import typer
 from rich.console import Console
 from rich.progress import TaskID
 
+from benchmarks.html_report import PAGE, html
 from benchmarks.report import Parts, check_out, folder_names, write_run
 from benchmarks.table import format_table
-from maskfix.base import InputError, MaskfixError, check_choice, resolve_device
-from maskfix.cli.shared import make_progress
+from maskfix.base import InputError, check_choice, resolve_device
+from maskfix.cli.shared import make_progress, one_line_errors
 from maskfix.occlude import PAPER_KINDS
 from maskfix.weights import WeightsRow
 from protocols import PROBE_SIDES, LfwDataset, LfwSettings, ProbeSettings, run_lfw
@@ -125,8 +125,11 @@ def run(
     parts = Parts(dataset, finder, occluder, row, settings, place)
     with console.status("drawing figures"):
         reports = write_run(out, parts, result, embedders, embedder)
+        pictures = dataset.paths[0].parent.parent
+        page = html([out / name for name in reports], out / PAGE, pictures=pictures)
     for name, report in reports.items():
         print(f"{report['embedder']['name']}\n\n{format_table(report)}\n\nreport: {out / name / 'report.json'}")
+    print(f"page: {page}")
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -183,7 +186,7 @@ def main(
     The gallery picture is clean. Masks are put on whole photographs; the completion is pasted back into them; every
     method is aligned by the landmarks of the clean picture, so that only pixels differ.
     """
-    try:
+    with one_line_errors():
         kinds = tuple(kind) if kind else PAPER_KINDS
         probes = ProbeSettings(
             seed=seed, batch_size=batch_size, clean_completed=clean_completed, kinds=kinds, fuse=fuse
@@ -200,9 +203,6 @@ def main(
             device=device,
             cache=cache,
         )
-    except (MaskfixError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

@@ -12,7 +12,17 @@ METHOD_NAMES = {
     "fused": "Masked and completed, fused",
     "clean_completed": "Clean, completed",
 }
-"""Methods as tables call them."""
+"""Methods as tables, figures and web pages call them."""
+
+
+def method_name(name: str) -> str:
+    """A method as it is read, also one that is not known here.
+
+    Example:
+        >>> method_name("clean_completed"), method_name("mean_face")
+        ('Clean, completed', 'mean face')
+    """
+    return METHOD_NAMES.get(name, name.replace("_", " "))
 
 
 def format_table(report: Mapping[str, Any]) -> str:
@@ -20,7 +30,7 @@ def format_table(report: Mapping[str, Any]) -> str:
     lines = [
         "| probe | AUC | EER | TPR@FPR=1% | TPR@FPR=0.1% | nearest 1% | nearest 0.1% | accuracy | failed pairs |",
         "|---|---|---|---|---|---|---|---|---|",
-        *(_method_row(METHOD_NAMES.get(name, name), method) for name, method in report["methods"].items()),
+        *(_method_row(method_name(name), method) for name, method in report["methods"].items()),
         "",
         "Percent. TPR by the conservative rule (FPR at most the rate asked for), with 95% intervals of a subject",
         "bootstrap; `nearest` is insightface's rule, for comparison with published tables only. Failed pairs: no face",
@@ -86,7 +96,7 @@ def _point_rows(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             threshold = "none" if point["threshold"] is None else f"{point['threshold']:.4f}"
             note = "" if point["resolvable"] else " (no false accept allowed: too few impostors)"
             yield (
-                f"| FPR={percent(float(key), 1)}%{note} | {METHOD_NAMES.get(name, name)} | "
+                f"| FPR={percent(float(key), 1)}%{note} | {method_name(name)} | "
                 f"{percent(point['fpr'], 3)} | {threshold} | {percent(moved['fmr'])}, {percent(moved['fnmr'])} |"
             )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.schema import validate_report
-from maskfix.base import InputError, MaskfixError, replacing
+from maskfix.base import InputError, replacing
+from maskfix.cli.shared import one_line_errors
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -101,13 +101,10 @@ def main(
     out: Annotated[Path, typer.Option(help="Table to write.")] = TABLE,
 ) -> None:
     """Write the thresholds that `maskfix verify` decides by."""
-    try:
+    with one_line_errors():
         text = table_text(results)
         with replacing(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    except (MaskfixError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
     print(f"written: {out}")
 
 

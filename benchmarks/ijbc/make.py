@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,17 +15,18 @@ from numpy.typing import NDArray
 from rich.progress import TaskID
 
 from benchmarks.ijbc.plan import MIN_PICTURES, Plan, PlannedPairs, draw_pairs, draw_templates
+from benchmarks.ijbc.selection import NAME_FILE
 from benchmarks.ijbc.synthetic import FEATURES, SyntheticSize, draw_rows, write_features, write_meta
 from maskfix.align import LandmarkDetector
 from maskfix.base import (
     FloatArray,
     InputError,
-    MaskfixError,
     check_choice,
     read_image,
     replacing,
     write_image,
 )
+from maskfix.cli.shared import make_progress, one_line_errors
 from protocols.base import Progress, silent
 from protocols.ijb import read_ijb
 from protocols.landmark_cache import LandmarkCache, find_landmarks
@@ -82,6 +82,7 @@ def make_from_lfw(
         score = np.array([found[face].score for face in faces], dtype=np.float32)
         write = _write_community if layout == "community" else _write_nist
         write(folder, plan, pairs, _Faces(paths, points, score), progress)
+        _write_name(folder, "LFW templates")
     return plan
 
 
@@ -101,6 +102,7 @@ def make_synthetic(
         rows = draw_rows(size, seed)
         write_meta(folder, rows, size, seed)
         write_features(folder / FEATURES, rows, dimension, seed=seed, dtype=dtype)
+        _write_name(folder, "drawn templates")
 
 
 def make(
@@ -122,7 +124,7 @@ def make(
     seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
 ) -> None:
     """Make a set in the layout of IJB-C: small and from LFW's pictures, or of full size from drawn features."""
-    try:
+    with one_line_errors():
         if synthetic_features == (source is not None):
             raise InputError("give either --from with LFW's folder or --synthetic-features")
         if source is None:
@@ -134,9 +136,6 @@ def make(
             folder = out.parent / "landmarks-cache" if cache is None else cache
             _make_with(source, out, layout, detector, device, folder, seed=seed, impostors=impostors, people=people)
         print(describe(out, pictures=source is not None))
-    except (MaskfixError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
 
 
 def describe(out: Path, *, pictures: bool) -> str:
@@ -164,7 +163,6 @@ def _make_with(source: Path, out: Path, layout: str, detector: str, device: str,
 
     from maskfix.align import list_detectors, load_detector
     from maskfix.base import resolve_device
-    from maskfix.cli.shared import make_progress
 
     check_choice("detector", detector, list_detectors())
     place, data = resolve_device(device), LfwDataset(source)
@@ -211,6 +209,11 @@ def _new_folder(out: Path) -> Iterator[Path]:
         temporary.replace(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_name(folder: Path, name: str) -> None:
+    """Say what the set is, beside lists that look like IJB-C's."""
+    (folder / NAME_FILE).write_text(f"{name}\n", encoding="utf-8")
 
 
 def _write_table(path: Path, columns: dict[str, Any], separator: str, *, header: bool = False) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.ijbc.saved import save_run
 from benchmarks.ijbc.schema import REPORT_FORMAT, validate_report
+from benchmarks.ijbc.selection import Selected
 from benchmarks.ijbc.table import describe, format_table
 from benchmarks.report import REPORT, commit_of_checkout, draw_panel, package_versions, peak_rss_bytes, staged
 from maskfix.base import BoolArray, FloatArray, InputError
@@ -39,8 +40,6 @@ from protocols.ijb import (
 )
 
 FORMATS = (".png", ".pdf", ".svg")
-_NAMES = {"ijbb": "IJB-B 1:1", "ijbc": "IJB-C 1:1"}
-_OFFICIAL = {"IJB-C 1:1": (23_124, 15_658_489), "IJB-B 1:1": (12_115, 8_010_270)}
 _MOST_NAMED = 200
 
 
@@ -50,18 +49,14 @@ class RunFacts:
 
     Attributes:
         root: Folder of the data set.
-        layout: Name of its layout.
-        data: The templates that were run.
-        sample: `subjects`, `of_subjects`, `of_templates` and `seed` where they are a sample; None for all.
+        chosen: The templates that were run, and what they are of.
         settings: How it was run.
         device: Where the completing network ran.
         workers: Processes that held networks.
     """
 
     root: Path
-    layout: str
-    data: TemplateSet
-    sample: dict[str, int] | None
+    chosen: Selected
     settings: IjbSettings
     device: str
     workers: int = 1
@@ -116,27 +111,25 @@ def build_report(
     Raises:
         InputError: If the report does not fit its schema.
     """
-    data, settings, embedder = facts.data, facts.settings, parts.embedders[place]
-    name = _NAMES["ijbb" if _holds_ijbb(facts.root) else "ijbc"]
-    size = (len(data.templates), len(data.pairs.same))
+    data, settings, embedder = facts.chosen.data, facts.settings, parts.embedders[place]
     report = {
         "format": REPORT_FORMAT,
         "benchmark": "ijbc",
         "protocol": {
-            "name": name,
-            "layout": facts.layout,
-            "pairs": size[1],
-            "comparisons": size[1] - dropped,
+            "name": f"{facts.chosen.name} 1:1",
+            "layout": facts.chosen.layout,
+            "pairs": len(data.pairs.same),
+            "comparisons": len(data.pairs.same) - dropped,
             "dropped": dropped,
             "drop_failed": settings.drop_failed,
             "subjects": int(data.subject.max()) + 1,
-            "templates": size[0],
+            "templates": len(data.templates),
             "rows": len(data.rows.template),
             "units": len(features.flags),
-            "sample": facts.sample,
+            "sample": facts.chosen.sample,
             "alignment": "points of the clean picture for every method",
         },
-        "data": {"root": str(facts.root), "official": size == _OFFICIAL[name]},
+        "data": {"root": str(facts.root), "official": facts.chosen.official},
         **figures,
         "completion": summarise(
             {key: values.astype(np.float64) for key, values in zip(FIGURES, features.figures, strict=True)}
@@ -213,7 +206,7 @@ def write_recogniser(
         report: The report.
         place: Which of the recognisers.
     """
-    save_run(folder, facts.data, features.templates[place], pairs, scores)
+    save_run(folder, facts.chosen.data, features.templates[place], pairs, scores)
     draw_figures(folder, scores, pairs.same, report)
     if features.examples:
         names = [str(features.units.image[example.picture]) for example in features.examples]
@@ -243,14 +236,10 @@ def write_texts(folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def rewrite(folder: Path, scores: Mapping[str, FloatArray], same: BoolArray, report: Mapping[str, Any]) -> None:
-    """Replace figures, table and report of a finished run."""
+    """Replace figures, table and report of a finished run; its web page is `run`'s and `figures`' to write."""
     with staged(folder) as stage:
         draw_figures(stage, scores, same, report)
         write_texts(stage, report)
-
-
-def _holds_ijbb(root: Path) -> bool:
-    return any(any((root / place).glob("ijbb_*")) for place in ("meta", "protocols", "protocol", "."))
 
 
 def _lengths(embedder: Embedder) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +10,16 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from benchmarks.html_report import PAGE, find_runs, html
 from benchmarks.ijbc.parts import PartNames
 from benchmarks.ijbc.report import RunFacts, build_report, check_report, find_failures, rewrite, write_recogniser
 from benchmarks.ijbc.saved import load_run
+from benchmarks.ijbc.selection import Selection
 from benchmarks.ijbc.table import describe, format_table
 from benchmarks.lfw import Bars
 from benchmarks.report import REPORT, check_out, folder_names, staged
-from maskfix.base import DatasetError, MaskfixError, check_choice, check_range, resolve_device
+from maskfix.base import DatasetError, check_choice, check_range, resolve_device
+from maskfix.cli.shared import one_line_errors
 from maskfix.occlude import PAPER_KINDS, generator_for
 from protocols.base import Progress, silent
 from protocols.ijb import (
@@ -30,55 +31,12 @@ from protocols.ijb import (
     RayWorkers,
     TemplateFailures,
     TemplatePairs,
-    TemplateSet,
     evaluate_templates,
     extract_features,
-    find_layout,
     finish,
-    read_ijb,
-    sample_subjects,
     score_templates,
 )
 from protocols.pictures import Clock
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which data are run.
-
-    Attributes:
-        root: Folder of IJB-B or IJB-C.
-        layout: One of `LAYOUTS`; the first that the folder holds when None.
-        subjects: Number of subjects drawn; all when None.
-        max_templates: Upper bound of the number of templates; none when None.
-    """
-
-    root: Path
-    layout: str | None = None
-    subjects: int | None = None
-    max_templates: int | None = None
-
-    def read(self, seed: int) -> tuple[TemplateSet, str, dict[str, int] | None]:
-        """Read the set and draw the sample.
-
-        Returns:
-            The templates, the name of their layout, and what was drawn from what; None where all are taken.
-
-        Raises:
-            MaskfixError: If the folder holds no such set, or so many cannot be drawn.
-        """
-        whole = read_ijb(self.root, layout=self.layout)
-        data = sample_subjects(whole, self.subjects, self.max_templates, seed)
-        layout = self.layout or find_layout(self.root) or "unknown"
-        if data is whole:
-            return data, layout, None
-        drawn = {
-            "subjects": int(data.subject.max()) + 1,
-            "of_subjects": int(whole.subject.max()) + 1,
-            "of_templates": len(whole.templates),
-            "seed": seed,
-        }
-        return data, layout, drawn
 
 
 def run(
@@ -118,7 +76,8 @@ def run(
         check_choice("layout", selection.layout, LAYOUTS)
     workers = _workers(names, settings, ray_workers, ray_gpus)
     check_out(out)
-    data, layout, sample = selection.read(settings.features.seed)
+    chosen = selection.read(settings.features.seed)
+    data, sample = chosen.data, chosen.sample
     if sample:
         console.print(
             f"sample: {sample['subjects']} of {sample['of_subjects']} subjects, {len(data.templates)} of "
@@ -127,7 +86,7 @@ def run(
     with console.status("loading networks"):
         parts = names.load()
         folders = ["."] if len(parts.embedders) == 1 else folder_names(parts.embedders)
-    facts = RunFacts(selection.root, layout, data, sample, settings, resolve_device(names.device), max(1, ray_workers))
+    facts = RunFacts(selection.root, chosen, settings, resolve_device(names.device), max(1, ray_workers))
     with Bars(console) as bars:
         features = extract_features(
             data,
@@ -156,21 +115,22 @@ def write_run(
     progress: Progress,
 ) -> dict[str, dict[str, Any]]:
     """Score, evaluate and write each recogniser; all files appear together."""
-    failures = [find_failures(features, facts.data, place) for place in range(len(folders))]
-    pairs = facts.data.pairs
+    failures = [find_failures(features, facts.chosen.data, place) for place in range(len(folders))]
+    data = facts.chosen.data
+    pairs = data.pairs
     if facts.settings.drop_failed:
         # The same pairs for all recognisers, so that their figures can be compared.
         kept = ~np.logical_or.reduce([found.any_of_pairs(pairs) for found in failures])
         pairs = TemplatePairs(pairs.gallery[kept], pairs.probe[kept], np.asarray(pairs.same[kept]))
-    dropped = len(facts.data.pairs.same) - len(pairs.same)
+    dropped = len(data.pairs.same) - len(pairs.same)
     reports = {}
     with staged(out) as stage:
         for place, (folder, spec) in enumerate(zip(folders, specs, strict=True)):
             seconds = dict(features.seconds)
             with Clock(seconds, "pair scores"):
-                scores = score_templates(features.templates[place], facts.data, pairs)
+                scores = score_templates(features.templates[place], data, pairs)
             with Clock(seconds, "figures and bootstrap"):
-                figures = _evaluate(scores, pairs, facts.data.subject, facts.settings, progress)
+                figures = _evaluate(scores, pairs, data.subject, facts.settings, progress)
                 _count_failures(figures, failures[place], pairs)
             report = build_report(
                 facts,
@@ -185,16 +145,20 @@ def write_run(
             )
             write_recogniser(stage / folder, facts, features, pairs, scores, report, place)
             reports[folder] = report
+        html([stage / folder for folder in folders], stage / PAGE)
     return reports
 
 
-def redraw(folder: Path, replicates: int | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def redraw(
+    folder: Path, replicates: int | None = None, progress: Progress | None = None, name: str | None = None
+) -> dict[str, Any]:
     """Compute and draw all figures of a finished run again, from its scores.
 
     Args:
         folder: Folder of one recogniser, with report.json.
         replicates: Draws of the subject bootstrap; as the run had them when None.
         progress: Told about the stage `figures`.
+        name: What the data set is called in titles; as the run had it when None.
 
     Returns:
         The new report.
@@ -214,24 +178,14 @@ def redraw(folder: Path, replicates: int | None = None, progress: Progress | Non
     saved = load_run(folder)
     settings = IjbSettings(FeatureSettings(seed=report["seed"]), replicates=count)
     figures = _evaluate(saved.scores, saved.pairs, saved.subject, settings, progress or silent)
-    for name, method in figures["methods"].items():
-        method["failures"] = report["methods"][name]["failures"]
+    for key, method in figures["methods"].items():
+        method["failures"] = report["methods"][key]["failures"]
     report["settings"]["replicates"] = count
+    if name is not None:
+        report["protocol"]["name"] = f"{name} 1:1"
     report = check_report({**report, **figures})
     rewrite(folder, saved.scores, saved.pairs.same, report)
     return report
-
-
-def find_recognisers(folder: Path) -> list[Path]:
-    """The folder itself if it holds a report, or else the folders in it that do.
-
-    Raises:
-        DatasetError: If there is none.
-    """
-    found = [folder] if (folder / REPORT).is_file() else sorted(path.parent for path in folder.glob(f"*/{REPORT}"))
-    if not found:
-        raise DatasetError(f"{folder}: holds no {REPORT}; give a folder that benchmarks.ijbc run wrote")
-    return found
 
 
 def run_command(
@@ -249,6 +203,10 @@ def run_command(
         Path | None, typer.Option(help="Mask templates in MaskTheFace's layout; without it, maskfix's own drawings.")
     ] = None,
     layout: Annotated[str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; found by itself when left out.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="What the data set is called in titles, such as IJB-C; found by itself when left out."),
+    ] = None,
     subjects: Annotated[int | None, typer.Option(help="Run a sample of so many subjects.")] = None,
     max_templates: Annotated[int | None, typer.Option(help="Run as many subjects as make so many templates.")] = None,
     detector_score: Annotated[bool, typer.Option(help="Weight faces by the detector's score (D1).")] = True,
@@ -292,7 +250,7 @@ def run_command(
     mask. Every method is aligned by the points of the clean picture and weighted by its detector score, so that only
     pixels differ.
     """
-    try:
+    with one_line_errors():
         features = FeatureSettings(
             detector_score=detector_score,
             flip=flip,
@@ -306,7 +264,7 @@ def run_command(
             batch_size=batch_size,
         )
         reports = run(
-            Selection(data, layout, subjects, max_templates),
+            Selection(data, layout, subjects, max_templates, name),
             PartNames(tuple(embedder), weights, templates, detector, device, batch_size),
             out,
             settings=IjbSettings(features, drop_failed, replicates, save_seconds, threads),
@@ -315,11 +273,9 @@ def run_command(
             fresh=fresh,
             cache=cache,
         )
-    except (MaskfixError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
     for folder, report in reports.items():
         print(f"{describe(report)}\n{format_table(report)}\n\nreport: {out / folder / REPORT}")
+    print(f"page: {out / PAGE}")
 
 
 def figures_command(
@@ -327,16 +283,18 @@ def figures_command(
     replicates: Annotated[
         int | None, typer.Option(help="Draws of the subject bootstrap; as the run had them when left out.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the data set is called in titles; as the run had it when left out.")
+    ] = None,
 ) -> None:
-    """Compute and draw the figures of a finished run again, from its scores alone."""
-    try:
+    """Compute and draw the figures of a finished run again, and its web page, from its scores alone."""
+    with one_line_errors():
         with Bars(Console(stderr=True)) as bars:
-            reports = {path: redraw(path, replicates, bars) for path in find_recognisers(folder)}
-    except (MaskfixError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+            reports = {path: redraw(path, replicates, bars, name) for path in find_runs(folder)}
+        page = html(list(reports), folder / PAGE)
     for path, report in reports.items():
         print(f"{describe(report)}\n{format_table(report)}\n\nreport: {path / REPORT}")
+    print(f"page: {page}")
 
 
 def _workers(names: PartNames, settings: IjbSettings, actors: int, gpus: float) -> RayWorkers | None:

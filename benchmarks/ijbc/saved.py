@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from protocols import METHODS
 from protocols.ijb import Ids, TemplateFeatures, TemplatePairs, TemplateSet
 
 TEMPLATES = "templates.npz"
+PICTURES = "pictures.npz"
 _PAIRS = {"gallery": np.int32, "probe": np.int32, "same": np.bool_}
 
 
@@ -34,10 +36,24 @@ class SavedRun(NamedTuple):
     is_probe: BoolArray
 
 
+class TemplatePictures(NamedTuple):
+    """The first picture of each template.
+
+    Attributes:
+        folder: Folder of the pictures as it was when the run was made.
+        image: Picture file of each template, relative to the folder, `(T,)` text.
+        box: Face box as x, y, width, height in pixels, `(T, 4)` float32; nan where the data set has none.
+    """
+
+    folder: Path
+    image: NDArray[np.str_]
+    box: FloatArray
+
+
 def save_run(
     folder: Path, data: TemplateSet, features: TemplateFeatures, pairs: TemplatePairs, scores: dict[str, FloatArray]
 ) -> None:
-    """Write `features/METHOD.npy` (and `gallery.npy`), `scores/METHOD.npy`, `pairs/*.npy` and `templates.npz`.
+    """Write `features/METHOD.npy` (and `gallery.npy`), `scores/METHOD.npy`, `pairs/*.npy` and two .npz files.
 
     Args:
         folder: Where to write; the files are not renamed into place, so it should be one that is.
@@ -55,6 +71,14 @@ def save_run(
     for name, kind in _PAIRS.items():
         np.save(folder / "pairs" / f"{name}.npy", np.asarray(getattr(pairs, name), dtype=kind))
     np.savez(folder / TEMPLATES, id=data.templates, subject=data.subject, is_probe=data.is_probe)
+    _, first = np.unique(data.row_template, return_index=True)
+    boxes = data.rows.box
+    np.savez_compressed(
+        folder / PICTURES,
+        folder=np.array(str(data.pictures.resolve())),
+        image=data.rows.image[first].astype(np.str_),
+        box=np.full((len(first), 4), np.nan, np.float32) if boxes is None else boxes[first],
+    )
 
 
 def load_run(folder: Path) -> SavedRun:
@@ -80,6 +104,22 @@ def load_run(folder: Path) -> SavedRun:
     if max(pairs.gallery.max(), pairs.probe.max()) >= len(templates):
         raise DatasetError(f"{folder}: pairs and {TEMPLATES} are not of one run; run the benchmark again")
     return SavedRun(scores, pairs, templates, subject, is_probe)
+
+
+def load_pictures(folder: Path, templates: int) -> TemplatePictures | None:
+    """Read which picture stands for each template; None where a run of an older version did not say, or damaged.
+
+    Args:
+        folder: Folder of the run.
+        templates: Number of its templates.
+    """
+    try:
+        with np.load(folder / PICTURES, allow_pickle=False) as file:
+            found = TemplatePictures(Path(str(file["folder"])), file["image"], file["box"])
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    fits = found.image.shape == (templates,) and found.image.dtype.kind == "U" and found.box.shape == (templates, 4)
+    return found if fits else None
 
 
 def _read(path: Path, kind: Any) -> NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.table import METHOD_NAMES, percent, with_interval
+from benchmarks.table import method_name, percent, with_interval
 
 
 def format_table(report: Mapping[str, Any]) -> str:
@@ -16,7 +16,7 @@ def format_table(report: Mapping[str, Any]) -> str:
     lines = [
         f"| probe | AUC | EER | {titles} | Cllr (min) | failed pairs |",
         f"|---|---|---{line}|---|---|",
-        *(_method_row(METHOD_NAMES.get(name, name), method, rates) for name, method in report["methods"].items()),
+        *(_method_row(method_name(name), method, rates) for name, method in report["methods"].items()),
         "",
         "Percent, Cllr in bits. TPR by the conservative rule (FPR at most the rate asked for), with 95% intervals of a",
         "subject bootstrap; in brackets where the rate is below 1 / number of impostor pairs: the TPR at no false",
@@ -86,7 +86,7 @@ def _point_rows(methods: Mapping[str, Mapping[str, Any]], rates: list[str]) -> I
             threshold = "none" if point["threshold"] is None else f"{point['threshold']:.4f}"
             note = "" if point["resolvable"] else " (not resolvable)"
             yield (
-                f"| FPR={float(rate):.0e}{note} | {METHOD_NAMES.get(name, name)} | {point['accepted']} | "
+                f"| FPR={float(rate):.0e}{note} | {method_name(name)} | {point['accepted']} | "
                 f"{point['fpr']:.3g} | {threshold} | {percent(point['nearest'])} | {moved['fmr']:.3g}, "
                 f"{percent(moved['fnmr'])}% |"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -16,20 +17,33 @@ BAD_INPUT = 2
 """Exit code of a command that was given something it cannot use."""
 
 
-def run(app: typer.Typer) -> None:
-    """Run a typer application; `MaskfixError` becomes one line on stderr and exit code 2.
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the process with one line on stderr: exit code 2 for bad input and failing files, 130 when interrupted.
 
-    Args:
-        app: The application.
+    What comes of a bug is let through, with its traceback.
+
+    Raises:
+        SystemExit: In the place of `MaskfixError`, `OSError` and `KeyboardInterrupt`.
     """
     try:
-        app()
-    except MaskfixError as error:
+        yield
+    except (MaskfixError, OSError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:
         print("error: interrupted; what was saved stays, run the same command to go on", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def run(app: typer.Typer) -> None:
+    """Run a typer application under `one_line_errors`.
+
+    Args:
+        app: The application.
+    """
+    with one_line_errors():
+        app()
 
 
 def make_progress(console: Any = None) -> Any:

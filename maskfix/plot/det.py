@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from maskfix.base import DoubleArray, InputError
+from maskfix.base import DoubleArray
 from maskfix.metrics import OperatingPoint, RocCurve, eer
-from maskfix.plot.grouped import CurveName, Pairs, compute_curves, curve_styles, draw_legend, figure_width, mark_points
-from maskfix.plot.style import FAINT, INK, Display, new_figure, percent, plain_axes
+from maskfix.plot.grouped import ComputedCurves, CurveName, CurvesDisplay, curve_styles, mark_points
+from maskfix.plot.style import FAINT, INK, percent
 from maskfix.plot.thinning import thin_det
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
 
 LOWEST_RATE = 1e-6
 TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)
@@ -26,7 +26,7 @@ Window = tuple[tuple[float, float], tuple[float, float]]
 """Smallest and largest rate on the axis of FMR and on that of FNMR."""
 
 
-class DetDisplay(Display):
+class DetDisplay(CurvesDisplay):
     """DET curves of several methods: comparison errors after ISO/IEC 19795-1, both on normal-deviate (probit) axes.
 
     Scores that are normal in both classes give straight lines; lower is better. scikit-learn's `DetCurveDisplay` ends
@@ -55,9 +55,7 @@ class DetDisplay(Display):
         ({'clean': 0.0}, {'clean': 0.5})
     """
 
-    ax_: Axes
-    lines_: dict[str, Line2D]
-    line_: Line2D
+    kind = "DET"
 
     def __init__(
         self,
@@ -69,47 +67,22 @@ class DetDisplay(Display):
         rates: Sequence[float] = (),
         names: Mapping[str, CurveName] | None = None,
     ) -> None:
-        if not curves:
-            raise InputError("DET: expected at least one method, got none")
-        self.curves = dict(curves)
+        super().__init__(curves, floors, points, rates, names)
         self.eers = dict(eers)
-        self.floors = dict(floors)
-        self.points = {name: tuple(marks) for name, marks in (points or {}).items()}
-        self.rates = tuple(rates)
-        self.names = dict(names) if names else {name: CurveName("", name) for name in self.curves}
+
+    @staticmethod
+    def _figure(genuine: ArrayLike, impostor: ArrayLike) -> float:
+        return eer(genuine, impostor)
 
     @classmethod
-    def from_scores(cls, methods: Mapping[str, Pairs], *, fprs: Sequence[float] = (0.01, 0.001)) -> Self:
-        """Compute curves, equal error rates and operating points of one recogniser.
-
-        Args:
-            methods: Scores `(P,)` and flags of genuine pairs `(P,)` bool of each method. "clean", "masked" and
-                "completed" have colours of their own.
-            fprs: False match rates to mark, each in (0, 1]; none for no marks.
-
-        Raises:
-            InputError: If there is no method, or scores and flags are not as `metrics.split_scores` wants them.
-        """
-        return cls.from_recognisers({"": methods}, fprs=fprs)
-
-    @classmethod
-    def from_recognisers(
-        cls, recognisers: Mapping[str, Mapping[str, Pairs]], *, fprs: Sequence[float] = (0.01, 0.001)
-    ) -> Self:
-        """Compute curves, equal error rates and operating points of several recognisers, to lie over each other.
-
-        The colour of a curve is its method's, its line its recogniser's. Curves are named "recogniser: method".
-
-        Args:
-            recognisers: For each recogniser what `from_scores` takes; methods may be missing from some.
-            fprs: False match rates to mark, each in (0, 1]; none for no marks.
-
-        Raises:
-            InputError: If there is no method, or scores and flags are not as `metrics.split_scores` wants them.
-        """
-        made = compute_curves(recognisers, fprs, eer)
+    def _from_computed(cls, made: ComputedCurves, rates: Sequence[float]) -> Self:
         return cls(
-            curves=made.curves, eers=made.figures, floors=made.floors, points=made.points, rates=fprs, names=made.names
+            curves=made.curves,
+            eers=made.figures,
+            floors=made.floors,
+            points=made.points,
+            rates=rates,
+            names=made.names,
         )
 
     def plot(self, ax: Any = None, *, title: str = "Face verification DET") -> Self:
@@ -122,16 +95,13 @@ class DetDisplay(Display):
         Returns:
             Self.
         """
-        if ax is None:
-            ax = new_figure(figure_width(6.4, self.names), 5.6).subplots()
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = self._begin(ax, 5.6)
         data = {
             name: thin_det(curve, max(self.floors[name], LOWEST_RATE), self.rates)
             for name, curve in self.curves.items()
         }
         window = _window(list(data.values()))
         (left, right), (low, high) = window
-        plain_axes(ax)
         _probit_axes(ax, window)
         self.lines_ = {}
         for name, style in curve_styles(self.names).items():
@@ -143,7 +113,6 @@ class DetDisplay(Display):
             self.lines_[name] = line
             marks = [(point.fpr, 1 - point.tpr) for point in self.points.get(name, ())]
             mark_points(ax, [(x, y) for x, y in marks if left <= x <= right and low <= y <= high], style)
-        self.line_ = next(iter(self.lines_.values()))
         for rate in self.rates:
             if left <= rate <= right:
                 ax.axvline(rate, color=FAINT, linewidth=1.0, zorder=1)
@@ -151,9 +120,7 @@ class DetDisplay(Display):
         ax.plot(equal, equal, color=FAINT, linewidth=1.0, zorder=1, label="_nolegend_")
         ax.set_xlabel("False match rate (FMR)", color=INK)
         ax.set_ylabel("False non-match rate (FNMR)", color=INK)
-        ax.set_title(title, color=INK, fontsize=12, loc="left", pad=10)
-        errors = {name: f"{rate * 100:.2f}%" for name, rate in self.eers.items()}
-        draw_legend(ax, self.names, self.lines_, errors, heading="EER", corner="upper right")
+        self._name(title, self.eers, heading="EER", corner="upper right")
         return self
 
 

@@ -1,15 +1,16 @@
-"""Curves of several methods and recognisers in one figure: names, colours and lines, a legend by recogniser."""
+"""Curves of several methods and recognisers in one figure: what ROC and DET displays share, styles, the legend."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from numpy.typing import ArrayLike
 
 from maskfix.base import InputError
 from maskfix.metrics import OperatingPoint, RocCurve, operating_points, split_scores
-from maskfix.plot.style import INK, method_styles
+from maskfix.plot.style import INK, Display, method_styles, new_figure, plain_axes
 from maskfix.plot.thinning import figure_curve
 
 if TYPE_CHECKING:
@@ -61,6 +62,105 @@ class ComputedCurves(NamedTuple):
     floors: dict[str, float]
     points: dict[str, tuple[OperatingPoint, ...]]
     names: dict[str, CurveName]
+
+
+class CurvesDisplay(Display):
+    """Base of the displays that draw a curve for each method: the numbers, and how they come from scores.
+
+    Attributes:
+        curves: Curve of each method, in the order of the legend.
+        floors: Smallest resolvable FMR of each method: 1 / number of impostor pairs.
+        points: Operating points to mark, for each method; none where empty.
+        rates: The false match rates asked for.
+        names: Recogniser and method of each curve.
+        ax_: The matplotlib axes, after `plot`.
+        lines_: The curve of each method, after `plot`.
+        line_: The curve of the first method, after `plot`.
+    """
+
+    ax_: Axes
+    lines_: dict[str, Line2D]
+    line_: Line2D
+    kind: ClassVar[str]
+    """What the curves are called in messages."""
+
+    def __init__(
+        self,
+        curves: Mapping[str, RocCurve],
+        floors: Mapping[str, float],
+        points: Mapping[str, Sequence[OperatingPoint]] | None,
+        rates: Sequence[float],
+        names: Mapping[str, CurveName] | None,
+    ) -> None:
+        if not curves:
+            raise InputError(f"{self.kind}: expected at least one method, got none")
+        self.curves = dict(curves)
+        self.floors = dict(floors)
+        self.points = {name: tuple(marks) for name, marks in (points or {}).items()}
+        self.rates = tuple(rates)
+        self.names = dict(names) if names else {name: CurveName("", name) for name in self.curves}
+
+    @classmethod
+    def from_scores(cls, methods: Mapping[str, Pairs], *, fprs: Sequence[float] = (0.01, 0.001)) -> Self:
+        """Compute curves, their figures and operating points of one recogniser.
+
+        Args:
+            methods: Scores `(P,)` and flags of genuine pairs `(P,)` bool of each method. "clean", "masked" and
+                "completed" have colours of their own.
+            fprs: False match rates to mark, each in (0, 1]; none for no marks.
+
+        Raises:
+            InputError: If there is no method, or scores and flags are not as `metrics.split_scores` wants them.
+        """
+        return cls.from_recognisers({"": methods}, fprs=fprs)
+
+    @classmethod
+    def from_recognisers(
+        cls, recognisers: Mapping[str, Mapping[str, Pairs]], *, fprs: Sequence[float] = (0.01, 0.001)
+    ) -> Self:
+        """Compute curves, their figures and operating points of several recognisers, to lie over each other.
+
+        The colour of a curve is its method's, its line its recogniser's. Curves are named "recogniser: method".
+
+        Args:
+            recognisers: For each recogniser what `from_scores` takes; methods may be missing from some.
+            fprs: False match rates to mark, each in (0, 1]; none for no marks.
+
+        Raises:
+            InputError: If there is no method, or scores and flags are not as `metrics.split_scores` wants them.
+
+        Example:
+            >>> from maskfix.plot import RocDisplay
+            >>> pairs = ([0.9, 0.1], [True, False])
+            >>> list(RocDisplay.from_recognisers({"a": {"clean": pairs}, "b": {"clean": pairs}}).curves)
+            ['a: clean', 'b: clean']
+        """
+        return cls._from_computed(compute_curves(recognisers, fprs, cls._figure), fprs)
+
+    @staticmethod
+    @abstractmethod
+    def _figure(genuine: ArrayLike, impostor: ArrayLike) -> float:
+        """The figure that stands beside a curve's name, in [0, 1]."""
+
+    @classmethod
+    @abstractmethod
+    def _from_computed(cls, made: ComputedCurves, rates: Sequence[float]) -> Self:
+        """The display of computed curves."""
+
+    def _begin(self, ax: Any, height: float) -> Axes:
+        """Axes to draw on, a new figure's of this height in inches where none are given."""
+        if ax is None:
+            ax = new_figure(figure_width(6.4, self.names), height).subplots()
+        self.ax_, self.figure_ = ax, ax.figure
+        plain_axes(ax)
+        return self.ax_
+
+    def _name(self, title: str, figures: Mapping[str, float], *, heading: str, corner: str) -> None:
+        """Title and legend, the latter with a figure beside each curve's name."""
+        self.line_ = next(iter(self.lines_.values()))
+        self.ax_.set_title(title, color=INK, fontsize=12, loc="left", pad=10)
+        texts = {name: f"{figure * 100:.2f}%" for name, figure in figures.items()}
+        draw_legend(self.ax_, self.names, self.lines_, texts, heading=heading, corner=corner)
 
 
 def compute_curves(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from maskfix.base import DependencyError, check_range
+from maskfix.base import DependencyError, EmbedderError, check_range
 from protocols.ijb.extract import BlockResult, Extractor
 from protocols.ijb.settings import FeatureSettings, IjbParts
 from protocols.ijb.transport import pack_job, pack_result, unpack_job, unpack_result
@@ -25,11 +26,11 @@ _RETRIES = 3
 class RayWorkers:
     """Does blocks on Ray: a cluster that runs already (`ray.init` finds it by RAY_ADDRESS), or this machine.
 
-    Each block is a task of an actor. An actor that dies, or a block that fails, is tried again up to three times
-    elsewhere. The driver adds results in the order of the blocks, so that the features are those of a run in one
-    process: to the bit where actors compute as this process does (same libraries, same kind of processor, as many
-    threads; actors take over torch's number of threads from the driver), else to rounding. Pictures and the cache must
-    lie at the same path on all machines.
+    Each block is a task of an actor. A block that fails, or whose actor dies, is tried again up to three times; a dead
+    actor is started anew. The driver adds results in the order of the blocks, so that the features are those of a run
+    in one process: to the bit where actors compute as this process does (same libraries, same kind of processor, as
+    many threads; actors take over torch's number of threads from the driver), else to rounding. Pictures and the cache
+    must lie at the same path on all machines.
 
     Args:
         load: Loads the networks in an actor; it is sent there, so it must be picklable.
@@ -73,7 +74,9 @@ class RayWorkers:
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
         # Errors of an actor that are no errors of a picture: a GPU out of memory, a disk that was away.
-        context.actor_task_retry_on_errors = True
+        context.retried_map_errors = True
+        context.max_map_retries = _RETRIES
+        attempts = ray.remote(num_cpus=0)(_Attempts).remote()
         blocks = ray.data.from_items([{"job": pack_job(job)} for job in waiting], override_num_blocks=len(waiting))
         done = blocks.map_batches(
             _Actor,
@@ -83,33 +86,75 @@ class RayWorkers:
             compute=ray.data.ActorPoolStrategy(size=self.actors, max_tasks_in_flight_per_actor=2),
             num_cpus=self.cpus,
             num_gpus=self.gpus or None,
-            max_restarts=_RETRIES,
-            max_task_retries=_RETRIES,
             fn_constructor_kwargs={
                 "load": self.load,
                 "settings": settings,
                 "cache": str(cache),
                 "threads": self.threads,
                 "torch_threads": torch.get_num_threads(),
+                "attempts": attempts,
             },
         )
         for row in done.iter_rows():
             yield unpack_result(row["result"])
 
 
+class _Attempts:
+    """Counts how often each unfinished block was begun.
+
+    Ray Data starts an actor that died anew and gives it the block that it died of, without end; a block that kills
+    every process that touches it must stop the run at last.
+    """
+
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+
+    def begin(self, block: int, picture: str) -> None:
+        """Count a block that is begun.
+
+        Raises:
+            EmbedderError: If it was begun too often.
+        """
+        self._begun[block] += 1
+        if self._begun[block] > 1 + _RETRIES:
+            raise EmbedderError(
+                f"block {block}, from {picture} on: {1 + _RETRIES} workers failed at it; run without --ray, or with a "
+                "smaller --batch-size, to see why"
+            )
+
+    def end(self, block: int) -> None:
+        """Forget a block that is done: Ray may do it again for a machine that was lost with the result."""
+        self._begun.pop(block, None)
+
+
 class _Actor:
     """Holds the networks and does one block after the other."""
 
     def __init__(
-        self, load: Callable[[], IjbParts], settings: FeatureSettings, cache: str, threads: int, torch_threads: int
+        self,
+        load: Callable[[], IjbParts],
+        settings: FeatureSettings,
+        cache: str,
+        threads: int,
+        torch_threads: int,
+        attempts: Any,
     ) -> None:
         import torch
 
         torch.set_num_threads(torch_threads)
+        self._attempts = attempts
         parts = load()
         self._extractor = Extractor(parts, settings, LandmarkCache(cache, parts.detector), threads)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Do the blocks of a batch."""
-        results = [pack_result(self._extractor.run(unpack_job(data))) for data in batch["job"]]
-        return {"result": np.array(results, dtype=object)}
+        return {"result": np.array([self._run(unpack_job(data)) for data in batch["job"]], dtype=object)}
+
+    def _run(self, job: Job) -> bytes:
+        """Do one block, unless it was begun too often."""
+        import ray
+
+        ray.get(self._attempts.begin.remote(job.number, job.paths[0]))
+        result = pack_result(self._extractor.run(job))
+        self._attempts.end.remote(job.number)
+        return result

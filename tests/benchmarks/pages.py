@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from maskfix.base import write_image
+from maskfix.base import UInt8Array, write_image
 from maskfix.metrics import auc, eer, fmr_fnmr, operating_points, split_scores
 from maskfix.plot.saved import SavedScores, save_scores
 
@@ -130,6 +130,60 @@ def write_run(folder: Path, seed: int, name: str = "net") -> dict[str, Any]:
     save_scores(folder / "scores.npz", saved)
     (folder / "report.json").write_text(json.dumps(report))
     write_image(folder / "panel.png", np.full((300, 200, 3), seed, dtype=np.uint8))
+    return report
+
+
+IJBC_RATES = ("1e-06", "1e-05", "0.0001", "0.001", "0.01", "0.1")
+GALLERY, PROBES = 6, 60
+
+
+def picture_of(template: int) -> UInt8Array:
+    """The first picture of a template: dark, with a square of its own grey around (60, 30)."""
+    picture = np.zeros((90, 160, 3), dtype=np.uint8)
+    picture[20:40, 50:70] = 3 * template
+    return picture
+
+
+def write_templates(folder: Path, pictures: Path | None, *, boxes: bool = True, seed: int = 3) -> dict[str, Any]:
+    """A finished run as `ijbc run` leaves it: 6 gallery and 60 probe templates, ten probes for each of six subjects.
+
+    Template ids are 1, 2, 3, ...; with `pictures`, each has a picture there.
+    """
+    gallery, probe = (places.ravel() for places in np.meshgrid(np.arange(GALLERY), GALLERY + np.arange(PROBES)))
+    subject = np.append(np.arange(GALLERY), np.arange(PROBES) % GALLERY).astype(np.int32)
+    same = subject[gallery] == subject[probe]
+    rng = np.random.default_rng(seed)
+    lift = {"clean": 0.7, "masked": 0.25, "completed": 0.4}
+    scores = {n: (rng.normal(size=len(same)) * 0.15 + v * same).astype(np.float32) for n, v in lift.items()}
+    scores["masked"][7] = -np.inf
+    for name in ("scores", "pairs"):
+        (folder / name).mkdir(parents=True)
+    for name, values in scores.items():
+        np.save(folder / "scores" / f"{name}.npy", values)
+    for name, places in {"gallery": gallery.astype(np.int32), "probe": probe.astype(np.int32), "same": same}.items():
+        np.save(folder / "pairs" / f"{name}.npy", places)
+    ids = np.arange(1, GALLERY + PROBES + 1, dtype=np.int32)
+    np.savez(folder / "templates.npz", id=ids, subject=subject, is_probe=ids > GALLERY)
+    if pictures is not None:
+        names = [f"img/{template}.png" for template in ids]
+        for template, name in zip(ids.tolist(), names, strict=True):
+            write_image(pictures / name, picture_of(template))
+        box = np.tile(np.float32([50, 20, 20, 20]), (len(ids), 1))
+        where = np.array(str(pictures))
+        box[:] = box if boxes else np.nan
+        np.savez_compressed(folder / "pictures.npz", folder=where, image=np.array(names), box=box)
+    saved = scores_of(0, len(same))._replace(scores=scores, same=same)
+    report = report_of(saved, "arcface:templates", IJBC_RATES)
+    for method in report["methods"].values():
+        del method["accuracy"]
+        method |= {"cllr": 0.21, "min_cllr": 0.2}
+    sample = {"subjects": GALLERY, "of_subjects": 747, "of_templates": 2209, "seed": 0}
+    protocol = {"name": "LFW templates 1:1", "comparisons": len(same), "sample": sample}
+    report |= {"benchmark": "ijbc", "protocol": protocol, "data": {"root": "somewhere", "official": False}}
+    report["failures"] = {"no_face": {"img/9.png": "no face found"}, "not_masked": {}}
+    report["command"] = "python -m benchmarks.ijbc run --data somewhere"
+    (folder / "report.json").write_text(json.dumps(report))
+    write_image(folder / "panel.png", np.full((300, 200, 3), 90, dtype=np.uint8))
     return report
 
 

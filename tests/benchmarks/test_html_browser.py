@@ -15,7 +15,7 @@ from benchmarks.html_report import html, write_html_report
 from maskfix.metrics import roc_curve, split_scores, tpr_at_fpr
 from maskfix.plot.thinning import thinned_curve
 from tests.benchmarks.browser import CHROMIUM, Browser
-from tests.benchmarks.pages import nasty_run, report_of, scores_of, write_run
+from tests.benchmarks.pages import nasty_run, report_of, scores_of, write_run, write_templates
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; install it with: apt-get install chromium")
 
@@ -74,6 +74,43 @@ def test_opens_clean(page: Path, browser: Browser, width: int, dark: bool) -> No
     # Opened up, it is no wider.
     browser.value("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     assert browser.value("document.documentElement.scrollWidth") <= width
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("templates")
+    write_templates(folder / "run", folder / "pictures")
+    return html([folder / "run"], folder / "report.html")
+
+
+@pytest.mark.parametrize(("width", "dark"), [(320, True), (1200, False)])
+def test_templates__open_clean(templates: Path, browser: Browser, width: int, dark: bool) -> None:
+    browser.open(templates, width, dark=dark)
+    assert browser.problems() == []
+    assert browser.requests() == [templates.resolve().as_uri()]
+    assert browser.value("document.querySelectorAll('#chart path.curve').length") == 3
+    browser.value("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    shown = browser.value("[...document.querySelectorAll('img.thumb')].map(i => [i.naturalWidth, i.clientWidth])")
+    assert len(shown) > 12
+    assert min(min(sizes) for sizes in shown) > 30
+    assert "subject" in browser.value("document.querySelector('ul.failures').innerText")
+
+
+def test_templates__hover_at_an_operating_point(templates: Path, browser: Browser) -> None:
+    report = json.loads((templates.parent / "run" / "report.json").read_text())
+    point = report["methods"]["completed"]["tpr_at_fpr"]["0.01"]
+    browser.open(templates, 1000)
+    box(browser)
+    code = "(r => [r.left + r.width / 2, r.top + r.height / 2])({}.getBoundingClientRect())"
+    browser.hover(*browser.value(code.format("document.querySelector('#chart circle.mark.m-completed')")))
+    shown = numbers(tip(browser))
+    assert shown["TPR"] == pytest.approx(point["tpr"], abs=1e-4)
+    assert shown["threshold"] == pytest.approx(point["threshold"], abs=1e-4)
+    assert "operating point: FPR at most 1%" in tip(browser)
+    browser.click("button[data-kind=det]")
+    assert "False non-match rate (FNMR)" in browser.value("document.querySelector('#chart svg').textContent")
+    assert browser.problems() == []
 
 
 def luminance(colour: str) -> float:

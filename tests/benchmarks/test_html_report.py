@@ -183,9 +183,11 @@ def test_write__ijbc_rates_and_no_curves(tmp_path: Path) -> None:
     report = report_of(scores_of(9), rates=rates)
     report |= {"benchmark": "ijbc", "protocol": {"name": "IJB-C 1:1", "pairs": 15_658_489}}
     report["recovered"] = {"auc": {"value": 0.3, "ci95": [0.2, 0.4]}, "0.0001": {"value": 0.25, "ci95": [0.15, 0.35]}}
+    assert headline_rate(report) == "0.01"  # 600 impostors resolve no smaller rate
     for method in report["methods"].values():
         del method["accuracy"], method["failures"]
         method["cllr"] = 0.1234
+        method["tpr_at_fpr"]["0.0001"]["resolvable"] = True
     del report["failures"], report["settings"]
     assert headline_rate(report) == "0.0001"
     out = write_html_report([report], [], tmp_path / "report.html", title="My <page>")
@@ -248,6 +250,8 @@ def test_errors(tmp_path: Path) -> None:
         write_html_report([], [], tmp_path / "report.html")
     with pytest.raises(InputError, match="panels: expected one for each of 1 reports, got 2"):
         write_html_report([report], [], tmp_path / "report.html", panels=[None, None])
+    with pytest.raises(InputError, match="thumbnails: expected one for each of 1 reports, got 3"):
+        write_html_report([report], [], tmp_path / "report.html", thumbnails=[{}, {}, {}])
     with pytest.raises(DatasetError, match="report 1: no verification report, it has no methods"):
         write_html_report([{"benchmark": "lfw"} | {"protocol": {}}], [], tmp_path / "report.html")
     write_run(tmp_path / "run", 1)
@@ -280,3 +284,4 @@ def test_command(tmp_path: Path) -> None:
     assert "page.html" in done.output
     done = CliRunner().invoke(app, [str(tmp_path / "empty"), "--out", str(tmp_path / "page.html")])
     assert done.exit_code == 2
+    assert done.stderr == f"error: {tmp_path / 'empty'}: holds no report.json; give a folder that a benchmark wrote\n"

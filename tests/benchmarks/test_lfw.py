@@ -53,7 +53,7 @@ def test_main__files(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert "| Completed | 100.00 [100.00, 100.00]" in done.stdout
     assert "landmarks of 12 pictures took" in done.stderr
-    assert {path.name for path in out.iterdir()} == set(FILES)
+    assert {path.name for path in out.iterdir()} == {*FILES, "report.html"}
     assert {path.name for path in out.parent.iterdir()} == {"lfw", "landmarks-cache"}
 
     report = json.loads((out / "report.json").read_text())
@@ -86,9 +86,10 @@ def test_main__several_recognisers_and_second_run(tmp_path: Path) -> None:
     out = tmp_path / "lfw"
     done = call(*arguments(tmp_path / "data", out), "--embedder", "other", "--probe", "both", "--limit-folds", "1")
     assert done.exit_code == 0, done.stderr
-    assert {path.name for path in out.iterdir()} == {"arcface-middle", "other-one"}
-    for folder in out.iterdir():
-        report = json.loads((folder / "report.json").read_text())
+    assert {path.name for path in out.iterdir()} == {"arcface-middle", "other-one", "report.html"}
+    assert "other/one" in (out / "report.html").read_text()
+    for name in ("arcface-middle", "other-one"):
+        report = json.loads((out / name / "report.json").read_text())
         assert report["protocol"]["comparisons"] == 12
         assert report["methods"]["clean"]["accuracy"] == {"mean": None, "se": None}
     again = call(*arguments(tmp_path / "data", out / "arcface-middle"), "--cache", tmp_path / "landmarks-cache")
@@ -172,6 +173,7 @@ def test_main__damaged_picture_is_a_counted_failure(tmp_path: Path) -> None:
     [(name, reason)] = report["failures"]["no_face"].items()
     assert "A_Red_0002" in name
     assert "A_Red_0002.png" in reason
+    assert name in (tmp_path / "lfw" / "report.html").read_text()
     assert report["protocol"]["comparisons"] == 12
     failures = report["methods"]["clean"]["failures"]
     assert sum(failures["gallery"].values()) + sum(failures["probe"].values()) > 0

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from maskfix.base import DatasetError
-from maskfix.cli.shared import BAD_INPUT, run, track
+from maskfix.cli.shared import BAD_INPUT, one_line_errors, run, track
 
 
 def application(work: Callable[[], None]) -> typer.Typer:
@@ -31,6 +31,31 @@ def test_run__maskfix_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys:
 
     assert exit_code(work, monkeypatch) == BAD_INPUT == 2
     assert capsys.readouterr().err == "error: faces: two lines\n"
+
+
+def test_run__failing_files_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise PermissionError(13, "Permission denied", "report.json")
+
+    assert exit_code(work, monkeypatch) == BAD_INPUT
+    assert capsys.readouterr().err == "error: [Errno 13] Permission denied: 'report.json'\n"
+
+
+def test_one_line_errors__around_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped(error: BaseException) -> int:
+        with pytest.raises(SystemExit) as ended, one_line_errors():
+            raise error
+        return int(ended.value.code or 0)
+
+    assert stopped(DatasetError("no\nfaces")) == BAD_INPUT
+    assert capsys.readouterr().err == "error: no faces\n"
+    assert stopped(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err.startswith("error: interrupted")
+    with pytest.raises(ZeroDivisionError), one_line_errors():
+        raise ZeroDivisionError
+    with one_line_errors():
+        pass
+    assert capsys.readouterr().err == ""
 
 
 def test_run__success(monkeypatch: pytest.MonkeyPatch) -> None:

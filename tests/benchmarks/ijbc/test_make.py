@@ -128,6 +128,7 @@ def test_make_from_lfw__community(tmp_path: Path) -> None:
     plan = make_from_lfw(lfw, tmp_path / "out", "community", detector, tmp_path / "cache", impostors=4)
     data = read_ijb(tmp_path / "out")
     assert find_layout(tmp_path / "out") == "community"
+    assert (tmp_path / "out" / "name.txt").read_text() == "LFW templates\n"
     assert data.templates.tolist() == plan.templates.tolist()
     assert data.is_probe.tolist() == plan.is_probe.tolist()
     assert (~data.pairs.same).sum() == 4
@@ -229,6 +230,7 @@ def test_make_synthetic__counts(tmp_path: Path) -> None:
     assert len(data.templates) == size.gallery + size.probes
     assert int(data.is_probe.sum()) == size.probes
     assert len(data.pairs.same) == size.pairs
+    assert (tmp_path / "out" / "name.txt").read_text() == "drawn templates\n"
     assert int(data.pairs.same.sum()) == size.probes - size.strangers
     assert int((data.subject == -1).sum()) == size.strangers
     assert int(data.subject.max()) + 1 == size.gallery

@@ -14,7 +14,7 @@ from benchmarks.ijbc.__main__ import app
 from benchmarks.ijbc.make import make_from_lfw
 from benchmarks.ijbc.parts import PartNames
 from benchmarks.ijbc.run import Selection, run
-from benchmarks.ijbc.saved import load_run
+from benchmarks.ijbc.saved import load_pictures, load_run
 from benchmarks.ijbc.schema import validate_report
 from maskfix.base import DatasetError, InputError, WeightsError, read_image
 from maskfix.score import pair_scores
@@ -28,7 +28,8 @@ SHARED = ROOT.parent / "shared"
 RECOGNISER = SHARED / "models" / "mobilefacenet-arcface" / "mobilefacenet.onnx"
 FILES = {
     *(f"{name}.{suffix}" for name in ("roc", "det", "histogram") for suffix in ("png", "pdf", "svg")),
-    *("panel.png", "table.md", "report.json", "templates.npz", "features", "scores", "pairs"),
+    *("panel.png", "table.md", "report.json", "report.html"),
+    *("templates.npz", "pictures.npz", "features", "scores", "pairs"),
 }
 
 
@@ -82,6 +83,19 @@ def test_run__files_and_figures_again(tmp_path: Path) -> None:
     assert (out / "roc.pdf").read_bytes().startswith(b"%PDF")
     assert b"<svg" in (out / "det.svg").read_bytes()
 
+    assert report["protocol"]["name"] == "data 1:1"
+    pictures = load_pictures(out, 8)
+    assert pictures is not None
+    assert pictures.folder == tmp_path / "data" / "loose_crop"
+    # The first picture of each template, gallery 1 to 3 and probes 11 to 15.
+    firsts = ["g1.png", "g3.png", "g4.png", "p1.png", "p4.png", "p5.png", "g3.png", "p6.png"]
+    assert pictures.image.tolist() == firsts
+    assert np.isnan(pictures.box).all()
+    page = (out / "report.html").read_text()
+    assert page.count('class="thumb"') >= 2
+    assert "data 1:1" in page
+    assert b"data 1:1, one" in (out / "roc.svg").read_bytes()
+
     saved = load_run(out)
     assert list(saved.scores) == ["clean", "masked", "completed", "fused"]
     assert all(values.dtype == np.float32 for values in saved.scores.values())
@@ -97,7 +111,9 @@ def test_run__files_and_figures_again(tmp_path: Path) -> None:
     assert again.exit_code == 0, again.stderr
     assert (out / "report.json").read_bytes() == before
     assert (out / "roc.png").is_file()
-    assert call("figures", out, "--replicates", "0").exit_code == 0
+    assert call("figures", out, "--replicates", "0", "--name", "IJB-C").exit_code == 0
+    assert read(out)["protocol"]["name"] == "IJB-C 1:1"
+    assert "IJB-C 1:1" in (out / "report.html").read_text()
     assert read(out)["methods"]["clean"]["auc_ci95"] is None
     assert read(out)["methods"]["clean"]["auc"] == report["methods"]["clean"]["auc"]
 
@@ -110,7 +126,11 @@ def test_run__several_recognisers_and_damaged_picture(tmp_path: Path) -> None:
     out = tmp_path / "ijbc"
     done = call(*arguments(tmp_path / "data", out), "--embedder", "two")
     assert done.exit_code == 0, done.stderr
-    assert {path.name for path in out.iterdir()} == {"one", "two"}
+    assert {path.name for path in out.iterdir()} == {"one", "two", "report.html"}
+    # Both recognisers on one page; pictures that cannot be read have no thumbnail and do no harm.
+    page = (out / "report.html").read_text()
+    assert page.count('<tr class="group"><th scope="rowgroup">two</th>') == 3
+    assert "p3.png" in page
     first, second = read(out / "one"), read(out / "two")
     assert first["methods"]["masked"] == second["methods"]["masked"]
     # 15 has no readable picture: one genuine, two impostor pairs; 11 has others.

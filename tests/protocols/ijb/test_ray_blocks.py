@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from maskfix.base import DependencyError, InputError, Landmarks
+from maskfix.base import DependencyError, EmbedderError, InputError, Landmarks
 from protocols.ijb import FeatureSettings, IjbSettings, RayWorkers, extract_features, find_units
 from protocols.ijb.extract import BlockResult
+from protocols.ijb.ray_blocks import _Attempts
 from protocols.ijb.transport import pack_job, pack_result, unpack_job, unpack_result
 from protocols.ijb.units import make_job
 from tests.protocols.ijb.small import load_dying, load_networks, plain_parts, read_small
@@ -57,6 +59,17 @@ def test_workers__out_of_range_or_absent(monkeypatch: pytest.MonkeyPatch) -> Non
         RayWorkers(plain_parts)
 
 
+def test_attempts__four_and_no_more() -> None:
+    attempts = _Attempts()
+    for _ in range(4):
+        attempts.begin(7, "a.jpg")
+        attempts.begin(8, "b.jpg")
+    with pytest.raises(EmbedderError, match=r"block 7, from a\.jpg on: 4 workers failed at it"):
+        attempts.begin(7, "a.jpg")
+    attempts.end(8)
+    attempts.begin(8, "b.jpg")
+
+
 @pytest.fixture
 def ray_here() -> Iterator[None]:
     import ray
@@ -73,9 +86,12 @@ def test_ray__two_workers_give_what_one_process_gives(tmp_path: Path, ray_here: 
     load = functools.partial(load_networks, tmp_path)
     single = extract_features(data, load(), folder=tmp_path / "one", cache=tmp_path / "c1", settings=settings)
     workers = RayWorkers(load, actors=2)
-    spread = extract_features(
-        data, load(), folder=tmp_path / "two", cache=tmp_path / "c2", settings=settings, workers=workers
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        spread = extract_features(
+            data, load(), folder=tmp_path / "two", cache=tmp_path / "c2", settings=settings, workers=workers
+        )
+    assert [str(one.message) for one in caught if one.category.__name__ == "RayDeprecationWarning"] == []
     assert np.array_equal(single.templates[0].gallery, spread.templates[0].gallery)
     for method, values in single.templates[0].probe.items():
         assert np.array_equal(values, spread.templates[0].probe[method]), method
