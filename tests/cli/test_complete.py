@@ -77,8 +77,8 @@ class TestFolder:
         shown = capsys.readouterr()
         assert files(out) == [NOTE, "a.png", "failures.csv", "x/y/two.JPG"]
         assert shown.out.splitlines() == [
-            "2 pictures completed, 0 without an occluded face copied (3 of 3 faces completed)",
-            f"1 without a face and 1 unreadable: nothing written for them, see {out / 'failures.csv'}",
+            "2 pictures completed; 3 of 3 faces completed",
+            f"no face on 1 picture, 1 unreadable: nothing written for them, see {out / 'failures.csv'}",
         ]
         assert "4/4" in shown.err
         rows = list(csv.reader((out / "failures.csv").open(encoding="utf-8")))
@@ -268,7 +268,9 @@ class TestOnePicture:
         assert run(tree / "a.png", out, weights[20]) == 0
         assert files(tree.parent / "deep") == ["b.webp"]
         assert Image.open(out).format == "WEBP"
-        assert capsys.readouterr().out.startswith("1 pictures completed")
+        assert capsys.readouterr().out == f"written: {out}, 1 of 1 face completed\n"
+        assert run(tree / "a.png", out, weights[-20]) == 0
+        assert capsys.readouterr().out == f"written: {out}, a copy: no face is occluded\n"
 
     def test_into_a_folder(self, tree: Path, weights: dict[int, Path]) -> None:
         out = tree.parent / "folder"
@@ -281,7 +283,9 @@ class TestOnePicture:
     ) -> None:
         out = tree.parent / "b.png"
         assert run(tree / "x" / name, out, weights[20]) == 1
-        assert f"{tree / 'x' / name}: {reason}" in capsys.readouterr().out
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert f"error: {tree / 'x' / name}: {reason}" in shown.err
         assert not out.exists()
 
     def test_turned_upright(self, tree: Path, weights: dict[int, Path], face: UInt8Array) -> None:
@@ -346,7 +350,8 @@ class TestPlan:
             (["notes.txt"], "notes.txt", "cannot write this format"),
             (["a.png"], "a.png", "a.png: is a picture to complete"),
             (["a.png"], ".", "a.png: is a picture to complete"),
-            (["."], ".", "no pictures outside"),
+            (["."], ".", r"^\.: holds the pictures to complete"),
+            (["x"], ".", r"^\.: holds the pictures to complete"),
             (["x", "a.png"], "out", "x: give one folder by itself"),
             (["a.png", "x/grey.png"], "notes.txt", "notes.txt: is a file; give a folder for 2 pictures"),
             (["a.png"], "out.gif", "out.gif: cannot write this format"),

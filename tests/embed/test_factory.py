@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 import maskfix.embed
-from maskfix.base import EmbedderError
-from maskfix.embed.factory import list_embedders, load
+from maskfix.base import EmbedderError, WeightsError
+from maskfix.embed import factory, lightcnn
+from maskfix.embed.factory import default_embedder, list_embedders, load
+from maskfix.weights import add_to_manifest, save_weights
+from tests.embed.checkpoint_files import lightcnn_state
 from tests.embed.onnx_files import write_recogniser
 
 
@@ -32,6 +35,28 @@ class TestLoad:
         np.testing.assert_allclose(embedder.embed(crops), load(f"arcface:{path}").embed(crops), atol=2e-5)
         assert embedder.sha256 == load(f"arcface:{path}").sha256
 
+    def test_release_by_its_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("maskfix.weights.weights_folders", lambda: [tmp_path])
+        assert default_embedder() == "dlib"
+        with pytest.raises(WeightsError, match="weights 'lightcnn9' are unknown; known: none; or give the path"):
+            load("lightcnn9")
+        for tag in ("old", "new"):
+            row = save_weights(tmp_path / f"lightcnn9.{tag}.safetensors", lightcnn_state("lightcnn9"), "lightcnn9")
+            add_to_manifest(row, tmp_path)
+        assert default_embedder() == "lightcnn9"
+        path = tmp_path / "lightcnn9.new.safetensors"
+        # However it is asked for, it has the name and the hash by which its threshold is found.
+        for spec in ("lightcnn9", "lightcnn9.new", "lightcnn:lightcnn9", "lightcnn:lightcnn9.new", f"lightcnn:{path}"):
+            embedder = load(spec, device="cpu")
+            assert (embedder.name, embedder.sha256) == ("lightcnn:lightcnn9.new", row.sha256), spec
+        assert load("lightcnn9.old").name == "lightcnn:lightcnn9.old"
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        with pytest.raises(WeightsError, match=r"lightcnn9\.new\.safetensors: sha256 is .*, the manifest says"):
+            load("lightcnn9")
+
+    def test_releases_are_lightcnns(self) -> None:
+        assert tuple(lightcnn._VARIANTS) == factory._RELEASED
+
     @pytest.mark.parametrize("prefix", ["lightcnn", "facenet", "human", "arcface", "onnx"])
     def test_missing_files_are_named(self, tmp_path: Path, prefix: str) -> None:
         suffix = {"human": "faceres.json", "arcface": "x.onnx", "onnx": "x.onnx?layout=arcface_112"}.get(
@@ -46,6 +71,8 @@ class TestLoad:
         [
             "lightcnn",
             "lightcnn:",
+            "lightcnn10",
+            "lightcnn99.x",
             "onnx:",
             "facenet:",
             "file.onnx",

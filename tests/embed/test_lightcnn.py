@@ -159,7 +159,8 @@ class TestVariant:
 class TestPublishedFormat:
     @pytest.mark.parametrize("variant", VARIANTS)
     def test_loads_strictly(self, files: dict[str, Path], variant: str) -> None:
-        network, found, sha256 = load_lightcnn(files[variant])
+        network, found, sha256, name = load_lightcnn(files[variant])
+        assert name == files[variant].name.removesuffix(".pth.tar")
         assert found == variant
         assert sha256 == hashlib.sha256(files[variant].read_bytes()).hexdigest()
         assert not network.training
@@ -182,7 +183,7 @@ class TestPublishedFormat:
             torch.save({key: value.half() for key, value in state.items()}, path)
         else:
             torch.save(dict(state) if form == "no module" else whole["state_dict"], path)
-        network, variant, _ = load_lightcnn(path)
+        network, variant, *_ = load_lightcnn(path)
         assert variant == "lightcnn9"
         for key, value in network.state_dict().items():
             assert value.dtype == torch.float32
@@ -267,6 +268,9 @@ class TestEmbed:
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=1e-5)
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+        raw = embedder.embed_raw(crops)
+        np.testing.assert_allclose(raw, by_hand.numpy(), atol=1e-5 * float(by_hand.norm()))
+        assert (np.abs(np.linalg.norm(raw, axis=1) - 1) > 0.01).all()
 
     def test_red_and_blue_are_not_swapped(self, embedder: LightCnnEmbedder) -> None:
         crops = _crops(1)
