@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from maskfix.losses import adversarial_loss, discriminator_loss, perceptual_loss
+from maskfix.train.parallel import Processes
 
 _WIDTHS = (32, 64, 128, 256)
 # Levels that are scored: patches of 38 pixels for texture, of 78 for nose and mouth.
@@ -68,13 +69,20 @@ class PatchDiscriminator(nn.Module):
 class Adversary:
     """Discriminator and optimiser.
 
+    With several processes each gives its own pictures, perhaps none; the losses are scaled so that their mean over
+    processes is the loss of all pictures together, and the discriminators stay equal.
+
     Args:
         learning_rate: Of its optimiser, Adam with momentum 0.5.
         seed: Of its first weights.
         device: Where it lives.
+        processes: Those that train together; this one alone when None.
     """
 
-    def __init__(self, learning_rate: float, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, learning_rate: float, seed: int, device: torch.device, processes: Processes | None = None
+    ) -> None:
+        self._processes = processes or Processes()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network = PatchDiscriminator()
@@ -97,8 +105,14 @@ class Adversary:
         found = self.network(completed, occlusion)
         self.network.requires_grad_(True)
         fooled = [adversarial_loss(score, _coverage(occlusion, score)) for score in found.scores]
-        matched = perceptual_loss(found.features, wanted)
-        return torch.stack(fooled).mean() + _FEATURE_WEIGHT * matched
+        magnitudes = [feature.float().abs().sum() for feature in wanted]
+        covered, *shares = self._processes.share(torch.stack([occlusion.float().sum(), *magnitudes]))
+        verdict: Tensor = torch.stack(fooled).mean() * covered
+        if not len(real):
+            return verdict
+        pairs = zip(found.features, wanted, shares, strict=True)
+        matched = torch.stack([perceptual_loss([ours], [theirs]) * share for ours, theirs, share in pairs]).mean()
+        return verdict + _FEATURE_WEIGHT * matched
 
     def learn(self, real: Tensor, completed: Tensor, occlusion: Tensor, autocast: Any) -> float:
         """One step of the discriminator; returns its loss.
@@ -115,9 +129,10 @@ class Adversary:
             for score in found.scores:
                 first, second = score.chunk(2)
                 losses.append(discriminator_loss(first, second, _coverage(occlusion, first)))
-            loss = torch.stack(losses).mean()
+            loss = torch.stack(losses).mean() * self._processes.share(occlusion.float().sum())
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self._processes.average_gradients(self.network.parameters())
         self.optimiser.step()
         return float(loss.detach())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +13,19 @@ from torch.optim.swa_utils import AveragedModel
 
 from maskfix.base import CheckpointError, InputError
 from maskfix.data import decode_correspondence
-from maskfix.losses import Outputs, Targets, TextureNetwork, completion_objective, random_view
-from maskfix.restore import CompletionNetwork, create_network
+from maskfix.losses import (
+    Outputs,
+    Targets,
+    TextureNetwork,
+    TextureTarget,
+    completion_objective,
+    random_view,
+    texture_target_of,
+)
+from maskfix.restore import SCALES, CompletionNetwork, create_network
 from maskfix.train.adversary import Adversary
 from maskfix.train.averaging import average_of, averaged_weights, averaging
+from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.checkpoint import (
     append_log,
     drop_leftovers,
@@ -25,7 +35,10 @@ from maskfix.train.checkpoint import (
     trim_log,
 )
 from maskfix.train.config import CompletionConfig, as_plain
+from maskfix.train.identity_head import IdentityHead
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
+from maskfix.train.parallel import Processes
+from maskfix.train.shares import own_texture_rows, view_of_own_rows, whole_batch_terms
 from maskfix.train.texture import Texture, load_texture
 from maskfix.train.validate import validate
 from maskfix.train.views import Batch, BatchDataset, as_pictures, batches
@@ -39,10 +52,13 @@ class _Parts(NamedTuple):
 
     config: CompletionConfig
     fabric: Any
+    processes: Processes
+    rows: slice
     model: Any
     optimiser: torch.optim.Optimizer
     texture: Texture | None
-    adversary: Adversary | None
+    adversary: Adversary | None = None
+    identity_head: IdentityHead | None = None
 
 
 def train_completion(
@@ -60,6 +76,10 @@ def train_completion(
     judges: Sequence[str | Path] = (),
 ) -> Path:
     """Train the completion network; continues from its checkpoint.
+
+    Under torchrun each process takes an equal share of every batch. Gradients are averaged, batch norm sees the whole
+    batch, and draws and means are the whole batch's, so that the run is that of one process but for rounding and for
+    the perceptual term (see `train.shares.whole_batch_terms`).
 
     Args:
         config: Stage 2's configuration.
@@ -81,45 +101,52 @@ def train_completion(
     Raises:
         DatasetError: If the faces or templates cannot be used.
         CheckpointError: If a checkpoint is damaged or of another configuration.
-        InputError: If the objective needs an identity network and none is given.
+        InputError: If the objective needs an identity network and none is given, or the processes that torchrun
+            started cannot share a batch equally.
     """
     out = Path(out)
-    fabric = make_fabric(config.precision, device)
+    fabric = make_fabric(config.precision, device, unused=_some_unused(config))
+    processes = Processes(fabric)
+    rows = processes.rows(config.batch_size)
     views, training, validation = open_views(faces, templates, config)
     texture = _texture(config, identity, more_identity, judges)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = create_network(config.network, config.fusion).to(memory_format=torch.channels_last)
     average = average_of(network, config.average)
+    synchronise_norms(network, fabric)
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     record = _record(config, texture)
     state = load_checkpoint(out / CHECKPOINT, record)
     if state is None:
         _start_from(encoder, start, network, average)
-    adversary = Adversary(config.learning_rate, config.seed, fabric.device) if config.adversarial else None
-    first = _restore(state, network, average, optimiser, out)
-    if state is not None and adversary is not None:
-        adversary.load_state_dict(state["adversary"])
+    beside = _beside(config, network, texture, fabric.device, processes)
+    first = _restore(state, {"network": network, "average": average, "optimiser": optimiser, **beside})
+    processes.check_step(first, out / CHECKPOINT)
     model, optimiser = fabric.setup(network, optimiser)
     average.to(fabric.device)
     if texture is not None:
         texture.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parts = _Parts(config, fabric, model, optimiser, texture, adversary)
-    out.mkdir(parents=True, exist_ok=True)
-    drop_leftovers(out / CHECKPOINT)
+    parts = _Parts(config, fabric, processes, rows, model, optimiser, texture, **beside)
+    if processes.first:
+        out.mkdir(parents=True, exist_ok=True)
+        trim_log(out / LOG, first)
+        drop_leftovers(out / CHECKPOINT)
 
     def save(step: int) -> None:
         stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
         stored |= {"average": average.state_dict()}
-        save_checkpoint(out / CHECKPOINT, stored | ({"adversary": adversary.state_dict()} if adversary else {}))
+        save_checkpoint(out / CHECKPOINT, stored | {name: part.state_dict() for name, part in beside.items()})
 
     saver = Saver(save, config.checkpoint_seconds)
-    dataset = BatchDataset(views, training, config.batch_size, config.seed)
+    dataset = BatchDataset(views, training, config.batch_size, config.seed, rows=rows)
     for step, batch in enumerate(batches(dataset, first, config.steps, workers), first):
         figures = _step(parts, step, batch)
         # Early averages would remember the first, random weights for long; a short memory grows into the full one.
         average.multi_avg_fn = averaging(min(config.average, (1 + step) / (10 + step)))
         average.update_parameters(network)
+        if not processes.first:
+            continue
         last = step + 1 == config.steps
         if config.validate_every and (last or (step + 1) % config.validate_every == 0) and len(validation):
             figures |= validate(released(average, network, config), views, validation, config, fabric, texture)
@@ -127,7 +154,15 @@ def train_completion(
         saver.maybe(step + 1, last)
         if progress:
             progress(step + 1, figures)
+    processes.wait()
     return out / CHECKPOINT
+
+
+def _some_unused(config: CompletionConfig) -> bool:
+    """Whether the objective leaves some head of the network out, at some scale or altogether."""
+    weights = config.objective
+    whole = weights.reconstruction > 0 and weights.correspondence > 0 and weights.occlusion > 0
+    return not whole or len(weights.structure_scales) < SCALES
 
 
 def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]:
@@ -140,6 +175,8 @@ def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]
         (record, "fusion", True),
         (record, "adversarial", 0.0),
         (record, "texture_in_turn", False),
+        (record, "identity_head", 0.0),
+        (record["views"], "pattern", 0.0),
         (record["objective"], "perceptual", 0.0),
     ):
         if table[name] == default:
@@ -150,6 +187,25 @@ def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]
 def released(average: AveragedModel, network: CompletionNetwork, config: CompletionConfig) -> torch.nn.Module:
     """The network that is validated and released: the moving average where there is one."""
     return average.module if config.average else network
+
+
+def _beside(
+    config: CompletionConfig,
+    network: CompletionNetwork,
+    texture: Texture | None,
+    device: torch.device,
+    processes: Processes,
+) -> dict[str, Any]:
+    """What trains beside the network and has a place of its own in checkpoints, by that place's name."""
+    found: dict[str, Any] = {}
+    if config.adversarial:
+        found["adversary"] = Adversary(config.learning_rate, config.seed, device, processes)
+    if config.identity_head:
+        if texture is None:
+            raise InputError("identity_head: it learns from identity networks; give the objective's identity a weight")
+        dimensions = texture.dimensions()
+        found["identity_head"] = IdentityHead(network, dimensions, config.learning_rate, config.seed, device, processes)
+    return found
 
 
 def _texture(
@@ -188,20 +244,12 @@ def _take(path: str | Path, module: torch.nn.Module, pick: Callable[[dict[str, A
         raise CheckpointError(f"{path}: does not hold the weights that this run starts from") from error
 
 
-def _restore(
-    state: dict[str, Any] | None,
-    network: CompletionNetwork,
-    average: AveragedModel,
-    optimiser: torch.optim.Optimizer,
-    out: Path,
-) -> int:
-    """Load a checkpoint; returns the steps done."""
-    trim_log(out / LOG, state["step"] if state else 0)
+def _restore(state: dict[str, Any] | None, parts: dict[str, Any]) -> int:
+    """Load a checkpoint into what it holds, by name; returns the steps done."""
     if state is None:
         return 0
-    network.load_state_dict(state["network"])
-    average.load_state_dict(state["average"])
-    optimiser.load_state_dict(state["optimiser"])
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
     return int(state["step"])
 
 
@@ -218,34 +266,55 @@ def targets_of(batch: Batch, device: torch.device) -> Targets:
 
 def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     """One optimiser step; returns the terms of the objective."""
-    config, fabric = parts.config, parts.fabric
+    config, fabric, rows = parts.config, parts.fabric, parts.rows
     set_learning_rate(parts.optimiser, learning_rate(config, step))
     parts.model.train()
     picture, targets = as_pictures(batch.occluded, fabric.device), targets_of(batch, fabric.device)
     decoded = parts.model(picture)
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    own, whole = own_texture_rows(config.objective, config.batch_size, rows)
+    texture_scales = config.objective.texture_scales
     texture: TextureNetwork | None = None
     adversary = None
     if step >= config.texture_start:
         texture, adversary = parts.texture, parts.adversary
     if parts.texture is not None and texture is not None and config.texture_in_turn:
         texture = parts.texture.one(step)
+    known = _texture_target(parts, targets, texture if own else None, own)
 
     def compose(images: Tensor) -> Tensor:
         # With the visible pixels, as a user will see it: a term on it acts under the mask alone.
-        rows = slice(len(images))
-        return torch.lerp(picture[rows], images, targets.occlusion[rows])
+        count = len(images)
+        return torch.lerp(picture[:count], images, targets.occlusion[:count])
+
+    def view(images: Tensor) -> Tensor:
+        return view_of_own_rows(lambda pictures: random_view(pictures, generator), compose(images), rows, whole)
 
     with fabric.autocast():
         terms = completion_objective(
             Outputs([image.float() for image in decoded.images], decoded.uvs, decoded.occlusion),
             targets,
-            config.objective,
-            texture=texture,
-            view=(lambda images: random_view(compose(images), generator)) if config.perturb_identity else None,
+            replace(config.objective, texture_samples=max(1, own)),
+            texture=texture if own else None,
+            texture_target=known,
+            view=view if config.perturb_identity else None,
         )
+        textured = None if texture is None else own * parts.processes.count / whole
+        terms = whole_batch_terms(
+            terms,
+            targets,
+            config.objective,
+            parts.processes,
+            textured,
+            lambda: torch.stack([decoded.images[scale - 1].sum() for scale in texture_scales]).sum() * 0,
+        )
+        if parts.identity_head is not None and textured is not None:
+            terms["identity_head"] = (
+                parts.identity_head.term(known.embedding, _asked(config, parts.identity_head, step)) * textured
+            )
+            terms["total"] = terms["total"] + config.identity_head * terms["identity_head"]
         if adversary is not None:
-            composed = compose(decoded.images[0].float()[: config.objective.texture_samples])
+            composed = compose(decoded.images[0].float()[:own])
             real, covered = targets.image[: len(composed)], targets.occlusion[: len(composed)]
             terms["adversarial"] = adversary.term(composed, real, covered)
             terms["total"] = terms["total"] + config.adversarial * terms["adversarial"]
@@ -254,7 +323,23 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     if config.clip:
         fabric.clip_gradients(parts.model, parts.optimiser, max_norm=config.clip)
     parts.optimiser.step()
+    if parts.identity_head is not None and textured is not None:
+        parts.identity_head.learn()
     figures = {name: float(value.detach()) for name, value in terms.items()}
     if adversary is not None:
         figures["discriminator"] = adversary.learn(real, composed, covered, fabric.autocast())
-    return figures
+    return parts.processes.average(figures)
+
+
+def _asked(config: CompletionConfig, head: IdentityHead, step: int) -> list[int]:
+    """The identity networks of one step, by number."""
+    return [step % head.count] if config.texture_in_turn else list(range(head.count))
+
+
+def _texture_target(parts: _Parts, targets: Targets, texture: TextureNetwork | None, own: int) -> TextureTarget:
+    """What the texture network makes of the clean pictures, where the head needs it too: one pass serves both."""
+    if parts.identity_head is None or texture is None:
+        return TextureTarget()
+    side = targets.image.shape[2]
+    sizes = [(side >> scale - 1, side >> scale - 1) for scale in parts.config.objective.texture_scales]
+    return texture_target_of(targets.image[:own], sizes, texture)

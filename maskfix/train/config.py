@@ -34,6 +34,7 @@ class ViewConfig:
         point_noise: Standard deviation of the mask points' displacement, in pixels.
         coarsest: Lowest factor of a random down-scaling (both of input and target), for cameras worse than the data's.
         light: Largest relative change of gain.
+        pattern: Share of masks that get random stripes, blotches or folds on top.
     """
 
     kinds: tuple[str, ...] = ()
@@ -46,6 +47,7 @@ class ViewConfig:
     point_noise: float = 1.2
     coarsest: float = 0.5
     light: float = 0.25
+    pattern: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers and names that mean nothing.
@@ -53,7 +55,7 @@ class ViewConfig:
         Raises:
             InputError: If a share lies outside [0, 1], a size is negative, or a mask kind is unknown.
         """
-        for name in ("random_cloth", "drawn", "clean"):
+        for name in ("random_cloth", "drawn", "clean", "pattern"):
             check_range(name, getattr(self, name), 0, 1)
         for name in ("shift", "turn", "point_noise"):
             check_range(name, getattr(self, name), 0, 1000)
@@ -71,7 +73,7 @@ class CommonConfig:
     Attributes:
         network: Name of the network.
         steps: Optimiser steps in all.
-        batch_size: Faces a step.
+        batch_size: Faces a step, in all processes together; each takes an equal share.
         learning_rate: Initial, or highest, learning rate.
         schedule: `constant`, or `cosine` from `learning_rate` to a hundredth of it.
         warmup: Steps over which the learning rate rises from zero.
@@ -170,6 +172,7 @@ class CompletionConfig(CommonConfig):
             on; 0 trains none.
         texture_in_turn: Whether each step asks one of the identity networks alone, in turn, for the texture terms:
             the same terms on average, and nearly twice the steps in an hour with two networks.
+        identity_head: Weight of the encoder's own prediction of the clean face's embedding; 0 trains no such head.
         fusion: Whether the network has dual attention fusion; off for ablations only.
     """
 
@@ -182,6 +185,7 @@ class CompletionConfig(CommonConfig):
     clip: float = 1.0
     adversarial: float = 0.0
     texture_in_turn: bool = False
+    identity_head: float = 0.0
     fusion: bool = True
 
     def __post_init__(self) -> None:
@@ -193,7 +197,7 @@ class CompletionConfig(CommonConfig):
         """
         super().__post_init__()
         check_range("average", self.average, 0, 1 - 1e-9)
-        for name in ("texture_start", "validate_every", "clip", "adversarial"):
+        for name in ("texture_start", "validate_every", "clip", "adversarial", "identity_head"):
             check_range(name, getattr(self, name), 0, sys.maxsize)
 
 

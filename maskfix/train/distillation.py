@@ -15,14 +15,22 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from maskfix.align import fit_layout
-from maskfix.base import CheckpointError, FloatArray, UInt8Array, canonical_layout
+from maskfix.base import CheckpointError, FloatArray, InputError, UInt8Array, canonical_layout
 from maskfix.embed import grey_crops, load, load_layout
 from maskfix.embed.lightcnn import DIMENSION, create_lightcnn
 from maskfix.losses import identity_cosine_loss, relational_loss
 from maskfix.train.averaging import average_of, averaging
 from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, save_checkpoint, trim_log
 from maskfix.train.config import DistillationConfig, as_plain
-from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
+from maskfix.train.loop import (
+    Progress,
+    Saver,
+    launched_processes,
+    learning_rate,
+    make_fabric,
+    open_views,
+    set_learning_rate,
+)
 from maskfix.train.teachers import joint_target, teacher_embeddings
 from maskfix.train.views import BatchDataset, OccludedViews, batches
 
@@ -104,10 +112,15 @@ def train_recogniser(
     Raises:
         DatasetError: If the faces or templates cannot be used.
         CheckpointError: If a checkpoint is damaged or of another configuration.
-        InputError: If no teacher is given.
+        InputError: If no teacher is given, or torchrun started several processes.
         EmbedderError: If a teacher cannot be loaded.
     """
     out = Path(out)
+    if launched_processes()[0] > 1:
+        # The relational term compares all pairs of a batch.
+        raise InputError(
+            "torchrun: a recogniser is distilled in one process; start maskfix train recogniser without it"
+        )
     fabric = make_fabric(config.precision, device)
     views, training, validation = open_views(faces, templates, config)
     embedders = [load(spec, device) for spec in teachers]

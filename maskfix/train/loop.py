@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,27 +29,61 @@ class Progress(Protocol):
         ...
 
 
-def make_fabric(precision: str, device: str = "auto") -> Any:
-    """Lightning Fabric on one device: it places models and batches and runs mixed precision.
+def launched_processes() -> tuple[int, int]:
+    """How many processes torchrun started, in all and on this machine; one of one without torchrun."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 1, 1
+    return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+
+
+def make_fabric(precision: str, device: str = "auto", unused: bool = False) -> Any:
+    """Lightning Fabric: it places models and batches and runs mixed precision; under torchrun, DDP over its processes.
 
     Args:
         precision: Fabric's name of it, for example `bf16-mixed`.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; with several processes a machine, each has a GPU of its own.
+        unused: Whether some parameters may have no part in a step's loss, which DDP has to be told.
 
     Raises:
-        InputError: If the device or the precision is unknown, or CUDA is asked for and absent.
+        InputError: If the device or the precision is unknown, CUDA is asked for and absent, or there are fewer GPUs
+            than processes.
         DependencyError: If lightning-fabric is not installed.
     """
     place = torch.device(resolve_device(device))
     try:
         from lightning_fabric import Fabric
+        from lightning_fabric.strategies import DDPStrategy
     except ImportError as error:
         raise DependencyError("lightning-fabric is missing; install it with: pip install 'maskfix[train]'") from error
-    devices = 1 if place.index is None else [place.index]
+    settings: dict[str, Any] = {"devices": 1 if place.index is None else [place.index]}
+    count, here = launched_processes()
+    if count > 1:
+        _check_one_gpu_each(place, here)
+        # Buffers are equal anyway, since every process works out the same statistics and keys.
+        known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        strategy = DDPStrategy(find_unused_parameters=unused, **{buffers: False})
+        settings = {"devices": here, "num_nodes": count // here, "strategy": strategy}
     try:
-        return Fabric(accelerator=place.type, devices=devices, precision=precision)
+        fabric = Fabric(accelerator=place.type, precision=precision, **settings)
     except ValueError as error:
         raise InputError(f"precision: {precision!r} is unknown ({error})") from error
+    if count > 1:
+        fabric.launch()
+    return fabric
+
+
+def _check_one_gpu_each(place: torch.device, processes: int) -> None:
+    """Refuse processes that would have to share a GPU."""
+    if place.type != "cuda":
+        return
+    if place.index is not None:
+        raise InputError(f"device: {place} is one GPU for several processes; pass cuda, and each gets one of its own")
+    if processes > torch.cuda.device_count():
+        raise InputError(
+            f"device: {processes} processes and {torch.cuda.device_count()} GPUs on this machine; "
+            f"start torchrun with --nproc-per-node {torch.cuda.device_count()}"
+        )
 
 
 def learning_rate(config: CommonConfig, step: int) -> float:

@@ -10,9 +10,11 @@ import torch
 
 from maskfix.losses import info_nce
 from maskfix.restore import CONFIGS, SiameseNetwork
+from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, save_checkpoint, trim_log
 from maskfix.train.config import SiameseConfig, as_plain
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
+from maskfix.train.parallel import Processes
 from maskfix.train.views import BatchDataset, as_pictures, batches
 
 CHECKPOINT = "siamese.pt"
@@ -30,6 +32,9 @@ def train_siamese(
 ) -> Path:
     """Train the encoder so that one face under two masks is represented alike; continues from its checkpoint.
 
+    Under torchrun each process takes an equal share of every batch. Gradients are averaged, batch norm sees the whole
+    batch, and every process enqueues the keys of all, so that the run is that of one process but for rounding.
+
     Args:
         config: Stage 1's configuration.
         faces: Folder that `maskfix prepare` wrote.
@@ -43,11 +48,14 @@ def train_siamese(
         Path of the checkpoint; its `encoder` entry is what stage 2 starts from.
 
     Raises:
+        InputError: If the processes that torchrun started cannot share a batch equally.
         DatasetError: If the faces or templates cannot be used.
         CheckpointError: If `out` holds a damaged checkpoint or one of another configuration.
     """
     out = Path(out)
     fabric = make_fabric(config.precision, device)
+    processes = Processes(fabric)
+    rows = processes.rows(config.batch_size)
     views, training, _ = open_views(faces, templates, config)
     config = replace(config, queue=max(1, min(config.queue, len(training) // 2)))
     with torch.random.fork_rng():
@@ -59,6 +67,7 @@ def train_siamese(
             generator=torch.Generator().manual_seed(config.seed),
         )
     network.to(memory_format=torch.channels_last)
+    synchronise_norms(network, fabric)
     optimiser = torch.optim.SGD(
         network.query.parameters(),
         lr=config.learning_rate,
@@ -66,10 +75,13 @@ def train_siamese(
         weight_decay=config.weight_decay,
     )
     state = load_checkpoint(out / CHECKPOINT, as_plain(config))
-    start = _restore(state, network, optimiser, out)
+    start = _restore(state, network, optimiser)
+    processes.check_step(start, out / CHECKPOINT)
     model, optimiser = fabric.setup(network, optimiser)
-    out.mkdir(parents=True, exist_ok=True)
-    drop_leftovers(out / CHECKPOINT)
+    if processes.first:
+        out.mkdir(parents=True, exist_ok=True)
+        trim_log(out / LOG, start)
+        drop_leftovers(out / CHECKPOINT)
 
     def save(step: int) -> None:
         save_checkpoint(
@@ -84,20 +96,22 @@ def train_siamese(
         )
 
     saver = Saver(save, config.checkpoint_seconds)
-    dataset = BatchDataset(views, training, config.batch_size, config.seed, pairs=True)
+    dataset = BatchDataset(views, training, config.batch_size, config.seed, pairs=True, rows=rows)
     for step, pair in enumerate(batches(dataset, start, config.steps, workers), start):
-        figures = _step(config, step, pair, fabric, model, optimiser)
+        set_learning_rate(optimiser, learning_rate(config, step))
+        figures = _step(config, pair, fabric, processes, network, model, optimiser)
         network.update_key_branch()
-        append_log(out / LOG, {"step": step + 1, **figures})
-        saver.maybe(step + 1, last=step + 1 == config.steps)
-        if progress:
-            progress(step + 1, figures)
+        if processes.first:
+            append_log(out / LOG, {"step": step + 1, **figures})
+            saver.maybe(step + 1, last=step + 1 == config.steps)
+            if progress:
+                progress(step + 1, figures)
+    processes.wait()
     return out / CHECKPOINT
 
 
-def _restore(state: dict[str, Any] | None, network: SiameseNetwork, optimiser: torch.optim.Optimizer, out: Path) -> int:
+def _restore(state: dict[str, Any] | None, network: SiameseNetwork, optimiser: torch.optim.Optimizer) -> int:
     """Load a checkpoint into network and optimiser; returns the steps done."""
-    trim_log(out / LOG, state["step"] if state else 0)
     if state is None:
         return 0
     network.load_state_dict(state["network"])
@@ -106,17 +120,22 @@ def _restore(state: dict[str, Any] | None, network: SiameseNetwork, optimiser: t
 
 
 def _step(
-    config: SiameseConfig, step: int, pair: Any, fabric: Any, model: Any, optimiser: torch.optim.Optimizer
+    config: SiameseConfig,
+    pair: Any,
+    fabric: Any,
+    processes: Processes,
+    network: SiameseNetwork,
+    model: Any,
+    optimiser: torch.optim.Optimizer,
 ) -> dict[str, float]:
     """One optimiser step; returns the loss and the share of queries that found their own key first."""
-    set_learning_rate(optimiser, learning_rate(config, step))
     query, key = model(*(as_pictures(view.occluded, fabric.device) for view in pair))
-    loss = info_nce(query, key, model.queue.clone(), config.temperature)
+    loss = info_nce(query, key, network.queue.clone(), config.temperature)
     with torch.no_grad():
-        best_negative = (query.float() @ model.queue.T.float()).amax(1)
+        best_negative = (query.float() @ network.queue.T.float()).amax(1)
         found = ((query * key).sum(1).float() > best_negative).float().mean()
-    model.enqueue(key)
+    network.enqueue(processes.gather(key))
     optimiser.zero_grad(set_to_none=True)
     fabric.backward(loss)
     optimiser.step()
-    return {"loss": float(loss.detach()), "found": float(found)}
+    return processes.average({"loss": float(loss.detach()), "found": float(found)})

@@ -63,6 +63,12 @@ class Texture(nn.Module):
         """Which networks the identity term uses, for the run's record."""
         return ", ".join(["mobilefacenet", *self.others])
 
+    @torch.no_grad()
+    def dimensions(self) -> list[int]:
+        """Length of each identity network's embedding."""
+        black = torch.zeros(1, 3, 128, 128, device=next(self.parameters()).device)
+        return [self._ask(black, [number])[0].shape[1] for number in range(1 + len(self.others))]
+
     def forward(self, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         """Embed `(N, 3, H, W)` pictures in [0, 1]; returns `(N, D)` of unit length and the style maps."""
         return self._ask(images, range(1 + len(self.others)))

@@ -19,6 +19,7 @@ from maskfix.base import FloatArray, UInt8Array
 from maskfix.data import FaceStore
 from maskfix.occlude import PAPER_KINDS, Occluder
 from maskfix.train.config import ViewConfig
+from maskfix.train.patterns import add_pattern
 
 # Mirroring a face swaps a with c and d with f.
 _MIRRORED = [2, 1, 0, 5, 4, 3]
@@ -36,6 +37,42 @@ class Face(NamedTuple):
     crop: UInt8Array
     points: FloatArray
     correspondence: UInt8Array
+
+
+class FaceDraw(NamedTuple):
+    """How one face is varied.
+
+    Attributes:
+        matrix: `(2, 3)` similarity.
+        mirrored: Whether left and right change places.
+        gain: Factor of the light.
+        gamma: Exponent of the light.
+        grey: Whether the picture, one in twenty, loses its colour.
+        coarseness: Factor of the down-scaling, or None to leave the picture as sharp as it is.
+    """
+
+    matrix: NDArray[np.float64]
+    mirrored: bool
+    gain: float
+    gamma: float
+    grey: bool
+    coarseness: float | None
+
+
+class MaskDraw(NamedTuple):
+    """One mask.
+
+    Attributes:
+        kind: Mask kind.
+        source: Which occluder draws it.
+        displacement: `(6, 2)` of the mask points, in pixels.
+        pattern: Seed of the pattern on it, or None for none.
+    """
+
+    kind: str
+    source: int
+    displacement: NDArray[np.float64]
+    pattern: int | None
 
 
 class Batch(NamedTuple):
@@ -71,21 +108,33 @@ class OccludedViews:
 
     def face(self, index: int, generator: Generator) -> Face:
         """One face, moved, mirrored, relit and coarsened at random."""
-        config, size = self.config, self.store.size
+        drawn, size = self.draw_face(generator), self.store.size
         crop, points = np.asarray(self.store.crops[index]), np.asarray(self.store.points[index])
         coded = np.asarray(self.store.correspondence[index])
-        matrix = self._jitter(generator)
+        matrix = drawn.matrix
         crop = cv2.warpAffine(crop, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
         coded = cv2.warpAffine(coded, matrix, (size, size), flags=cv2.INTER_NEAREST)
         points = points @ matrix[:, :2].T + matrix[:, 2]
-        if generator.random() < 0.5:
+        if drawn.mirrored:
             crop, coded = crop[:, ::-1], coded[:, ::-1].copy()
             coded[..., 0] = np.where(coded[..., 0] > 0, 256 - coded[..., 0].astype(np.int16), 0)
             points = (points * [-1, 1] + [size - 1, 0])[_MIRRORED]
-        crop = self._relight(np.ascontiguousarray(crop), generator)
-        if generator.random() < 0.5:
-            crop = _coarsen(crop, generator.uniform(config.coarsest, 1.0))
+        crop = _relight(np.ascontiguousarray(crop), drawn)
+        if drawn.coarseness is not None:
+            crop = _coarsen(crop, drawn.coarseness)
         return Face(crop, points.astype(np.float32), coded)
+
+    def draw_face(self, generator: Generator) -> FaceDraw:
+        """Draw how one face is varied; the same draws whichever face it is."""
+        light = self.config.light
+        return FaceDraw(
+            self._jitter(generator),
+            mirrored=generator.random() < 0.5,
+            gain=1 + generator.uniform(-light, light),
+            gamma=float(np.exp(generator.uniform(-light, light))),
+            grey=generator.random() < 0.05,
+            coarseness=generator.uniform(self.config.coarsest, 1.0) if generator.random() < 0.5 else None,
+        )
 
     def occlude(self, face: Face, generator: Generator) -> tuple[UInt8Array, UInt8Array]:
         """Put a random mask on a face, or none in a share of cases.
@@ -93,16 +142,29 @@ class OccludedViews:
         Returns:
             The picture `(S, S, 3)` uint8 and the mask's opacity `(S, S)` uint8.
         """
+        drawn = self.draw_mask(generator)
+        if drawn is None:
+            return face.crop, np.zeros(face.crop.shape[:2], np.uint8)
+        points = face.points + drawn.displacement
+        occluded = self.occluders[drawn.source].occlude(face.crop, points.astype(np.float32), drawn.kind)
+        alpha = np.rint(occluded.alpha * 255).astype(np.uint8)
+        if drawn.pattern is None:
+            return occluded.image, alpha
+        return add_pattern(occluded.image, alpha, np.random.default_rng(drawn.pattern)), alpha
+
+    def draw_mask(self, generator: Generator) -> MaskDraw | None:
+        """Draw one mask, or None for a face without one; the same draws whichever face it is for."""
         config = self.config
         if generator.random() < config.clean:
-            return face.crop, np.zeros(face.crop.shape[:2], np.uint8)
+            return None
         kind = str(generator.choice(list(self.kinds)))
         if generator.random() < config.random_cloth:
             kind = "cloth#{:02x}{:02x}{:02x}".format(*generator.integers(0, 256, 3))
         own = len(self.occluders) == 1 or generator.random() < config.drawn
-        points = face.points + generator.normal(0, config.point_noise, (6, 2))
-        occluded = self.occluders[0 if own else 1].occlude(face.crop, points.astype(np.float32), kind)
-        return occluded.image, np.rint(occluded.alpha * 255).astype(np.uint8)
+        displacement = generator.normal(0, config.point_noise, (6, 2))
+        patterned = config.pattern > 0 and generator.random() < config.pattern
+        pattern = int(generator.integers(2**62)) if patterned else None
+        return MaskDraw(kind, 0 if own else 1, displacement, pattern)
 
     def _jitter(self, generator: Generator) -> NDArray[np.float64]:
         """A random small similarity about the middle of the crop."""
@@ -112,15 +174,14 @@ class OccludedViews:
         matrix[:, 2] += generator.uniform(-config.shift, config.shift, 2)
         return matrix
 
-    def _relight(self, crop: UInt8Array, generator: Generator) -> UInt8Array:
-        """Change gain and gamma; make one picture in twenty grey."""
-        light = self.config.light
-        gain, gamma = 1 + generator.uniform(-light, light), np.exp(generator.uniform(-light, light))
-        table = np.clip(np.rint(255 * gain * (np.arange(256) / 255) ** gamma), 0, 255).astype(np.uint8)
-        crop = cv2.LUT(crop, table)
-        if generator.random() < 0.05:
-            crop = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-        return np.asarray(crop, np.uint8)
+
+def _relight(crop: UInt8Array, drawn: FaceDraw) -> UInt8Array:
+    """Change gain and gamma; make some pictures grey."""
+    table = np.clip(np.rint(255 * drawn.gain * (np.arange(256) / 255) ** drawn.gamma), 0, 255).astype(np.uint8)
+    crop = cv2.LUT(crop, table)
+    if drawn.grey:
+        crop = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    return np.asarray(crop, np.uint8)
 
 
 def _coarsen(crop: UInt8Array, factor: float) -> UInt8Array:
@@ -141,16 +202,24 @@ class BatchDataset(Dataset[Any]):
         batch_size: Faces a batch.
         seed: Seed of every draw.
         pairs: Whether a batch is two views of the same faces with different masks (stage 1).
+        rows: Only these rows of each batch are made (all when None), as they would be in the whole batch.
     """
 
     def __init__(
-        self, views: OccludedViews, faces: NDArray[np.int64], batch_size: int, seed: int, pairs: bool = False
+        self,
+        views: OccludedViews,
+        faces: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        pairs: bool = False,
+        rows: slice | None = None,
     ) -> None:
         self.views = views
         self.faces = faces
         self.batch_size = batch_size
         self.seed = seed
         self.pairs = pairs
+        self.own = range(batch_size)[rows or slice(None)]
 
     def indices(self, step: int) -> NDArray[np.int64]:
         """Faces of one step: every face once an epoch, in an order of its own each epoch."""
@@ -171,8 +240,12 @@ class BatchDataset(Dataset[Any]):
         return self._view(indices, generator)
 
     def _view(self, indices: NDArray[np.int64], generator: Generator) -> Batch:
-        faces = [self.views.face(int(index), generator) for index in indices]
-        masked = [self.views.occlude(face, generator) for face in faces]
+        # What is drawn for other rows is drawn here too and left unused: drawing costs nothing beside making pictures.
+        places = range(len(indices))
+        drawn = [self._face(int(indices[i]), generator, i in self.own) for i in places]
+        worn = [self._masked(drawn[i], generator) for i in places]
+        faces = [face for face in drawn if face is not None]
+        masked = [pair for pair in worn if pair is not None]
         arrays = (
             [face.crop for face in faces],
             [image for image, _ in masked],
@@ -180,6 +253,20 @@ class BatchDataset(Dataset[Any]):
             [face.correspondence for face in faces],
         )
         return Batch(*(torch.from_numpy(np.stack(array)) for array in arrays))
+
+    def _face(self, index: int, generator: Generator, own: bool) -> Face | None:
+        """A face, or what it would have drawn."""
+        if own:
+            return self.views.face(index, generator)
+        self.views.draw_face(generator)
+        return None
+
+    def _masked(self, face: Face | None, generator: Generator) -> tuple[UInt8Array, UInt8Array] | None:
+        """A mask on a face, or what it would have drawn."""
+        if face is not None:
+            return self.views.occlude(face, generator)
+        self.views.draw_mask(generator)
+        return None
 
 
 def batches(dataset: BatchDataset, start: int, stop: int, workers: int = 1) -> Iterator[Any]:

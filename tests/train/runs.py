@@ -1,4 +1,4 @@
-"""Runs of the training command that are killed, and the comparison of what they leave behind."""
+"""Runs of the training command that are killed, the comparison of what they leave behind, a stand-in for texture."""
 
 from __future__ import annotations
 
@@ -12,6 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
+
+class MeanColour(nn.Module):
+    """Stands for the texture networks: the mean colour is the embedding, the picture itself the style map."""
+
+    style_network = identity_networks = "stand-in"
+
+    def dimensions(self) -> list[int]:
+        return [3]
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        return images.mean((2, 3)), [images]
+
+    def opinions(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"stand-in": images.mean((2, 3))}
 
 
 def logged(path: Path) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from maskfix.train.adversary import Adversary, PatchDiscriminator
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import LOG, train_completion
 from maskfix.train.config import CompletionConfig
+from maskfix.train.parallel import Processes
 from tests.train.runs import logged
 
 
@@ -85,6 +86,39 @@ def test_term_teaches_the_picture_alone() -> None:
     assert real.grad is None
     assert all(p.grad is None for p in opponent.network.parameters())
     assert all(p.requires_grad for p in opponent.network.parameters())
+
+
+class Half(Processes):
+    """One of two processes, told the sum of both one's amounts; without it, it only notes its own."""
+
+    def __init__(self, whole: Tensor | None = None) -> None:
+        super().__init__()
+        self.count, self.whole = 2, whole
+
+    def share(self, amounts: Tensor) -> Tensor:
+        self.amounts = amounts
+        return amounts if self.whole is None else amounts / (self.whole / 2)
+
+
+@pytest.mark.parametrize("cut", [2, 1, 4])
+def test_term__mean_over_processes_is_that_of_all_pictures(cut: int) -> None:
+    """Two processes with as many pictures, with more in the first, and with none in the second."""
+    one, two, covered = pictures(0), pictures(1), LOWER * torch.tensor([1.0, 0.2, 0.7, 0.4])[:, None, None, None]
+    expected = adversary()
+    expected.network.eval()
+    parts = [(one[rows], two[rows], covered[rows]) for rows in (slice(cut), slice(cut, 4))]
+    halves = [Half(), Half()]
+    for half, part in zip(halves, parts, strict=True):
+        recorder = Adversary(1e-2, 0, torch.device("cpu"), half)
+        recorder.network.eval()
+        recorder.term(*part)
+    whole = halves[0].amounts + halves[1].amounts
+    opponents = [Adversary(1e-2, 0, torch.device("cpu"), Half(whole)) for _ in range(2)]
+    found = []
+    for opponent, part in zip(opponents, parts, strict=True):
+        opponent.network.eval()
+        found.append(opponent.term(*part))
+    torch.testing.assert_close((found[0] + found[1]) / 2, expected.term(one, two, covered))
 
 
 def test_seed_and_state() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from maskfix.base import CheckpointError, DatasetError, InputError
 from maskfix.losses import ObjectiveWeights, random_view
@@ -19,7 +18,7 @@ from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
 from maskfix.train.completion import CHECKPOINT, LOG, targets_of, train_completion
 from maskfix.train.config import CompletionConfig, ViewConfig
 from maskfix.train.views import Batch
-from tests.train.runs import differences, kill_after_two_rows, logged
+from tests.train.runs import MeanColour, differences, kill_after_two_rows, logged
 
 PLAIN = ObjectiveWeights(identity=0, style=0)
 
@@ -190,15 +189,6 @@ def test_train__killed_and_resumed(store_128: Path, tmp_path: Path) -> None:
     assert sorted(item.name for item in killed.parent.iterdir()) == ["completion.jsonl", "completion.pt"]
 
 
-class MeanColour(nn.Module):
-    """Stands for the texture networks: the mean colour is the embedding, the picture itself the style map."""
-
-    style_network = identity_networks = "stand-in"
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        return images.mean((2, 3)), [images]
-
-
 def test_train__texture_waits_for_its_step_and_is_perturbed_by_step(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +211,38 @@ def test_train__texture_waits_for_its_step_and_is_perturbed_by_step(
     assert seeds[2:] == seeds[:2]
     assert differences(read_checkpoint(resumed), read_checkpoint(straight)) == []
     assert read_checkpoint(resumed)["config"]["style_network"] == "stand-in"
+
+
+def test_train__identity_head_goes_on_where_it_stopped(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head starts with the texture, is kept in the checkpoint, and its term reaches the encoder."""
+    monkeypatch.setattr(completion, "load_texture", lambda path, *_: MeanColour())
+    objective = ObjectiveWeights(style=0, identity=1, texture_scales=(1,), texture_samples=2)
+    config = replace(settings(), steps=3, texture_start=1, validate_every=0, perturb_identity=False, identity_head=2.0)
+    config = replace(config, objective=objective)
+    straight = run(config, store, tmp_path / "straight", identity="stand-in.onnx")
+    rows = logged(straight.with_name(LOG))
+    assert ["identity_head" in row for row in rows] == [False, True, True]
+    for row in rows[1:]:
+        known = ("structure", "texture", "occlusion", "identity_head")
+        weights = (1, 1, objective.occlusion, 2)
+        assert row["total"] == pytest.approx(
+            sum(w * row[name] for w, name in zip(weights, known, strict=True)), rel=1e-5
+        )
+    run(replace(config, steps=2), store, tmp_path / "resumed", identity="stand-in.onnx")
+    resumed = read_checkpoint(run(config, store, tmp_path / "resumed", identity="stand-in.onnx"))
+    assert differences(resumed, read_checkpoint(straight)) == []
+    assert {"network", "optimiser"} == resumed["identity_head"].keys()
+    without = read_checkpoint(run(replace(config, identity_head=0.0), store, tmp_path / "without", identity="x.onnx"))
+    assert "identity_head" not in without["config"]
+    deepest = [name for name in without["network"] if name.startswith("encoder.levels")][-1]
+    assert not torch.equal(without["network"][deepest], resumed["network"][deepest])
+
+
+def test_train__identity_head_without_networks(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="identity_head: it learns from identity networks"):
+        run(replace(settings(), identity_head=1.0), store, tmp_path / "none")
 
 
 def test_targets_of__what_the_objective_compares_with() -> None:

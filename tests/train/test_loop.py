@@ -12,7 +12,7 @@ import torch
 from maskfix.base import DatasetError, InputError
 from maskfix.train import loop
 from maskfix.train.config import CommonConfig
-from maskfix.train.loop import Saver, learning_rate, make_fabric, open_views, set_learning_rate
+from maskfix.train.loop import Saver, launched_processes, learning_rate, make_fabric, open_views, set_learning_rate
 
 
 def test_learning_rate__constant() -> None:
@@ -104,3 +104,23 @@ def test_make_fabric__unknown_names() -> None:
 def test_make_fabric__no_cuda() -> None:
     with pytest.raises(InputError, match="cuda is asked for and there is none"):
         make_fabric("32-true", "cuda")
+
+
+def test_launched_processes__only_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert launched_processes() == (1, 1)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    assert launched_processes() == (8, 4)
+
+
+def test_make_fabric__a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TORCHELASTIC_RUN_ID", "run"), ("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match="4 processes and 2 GPUs on this machine; start torchrun with --nproc-per-n"):
+        make_fabric("32-true", "cuda")
+    with pytest.raises(InputError, match="cuda:1 is one GPU for several processes; pass cuda"):
+        make_fabric("32-true", "cuda:1")

@@ -107,6 +107,24 @@ class TestBatchDataset:
 
 
 class TestOcclude:
+    def test_pattern_share(self, faces: FaceStore) -> None:
+        """A patterned mask lies where the plain one does; the face around it is the same."""
+        views = {share: dataset(faces, clean=0.0, pattern=share).views for share in (0.0, 0.5, 1.0)}
+        face = views[0.0].face(0, np.random.default_rng(0))
+        changed = {0.0: 0, 0.5: 0, 1.0: 0}
+        for seed in range(24):
+            plain = views[0.0].occlude(face, np.random.default_rng(seed))
+            for share, found in (
+                (share, one.occlude(face, np.random.default_rng(seed))) for share, one in views.items()
+            ):
+                np.testing.assert_array_equal(found[1], plain[1])
+                differs = (found[0] != plain[0]).any(2)
+                assert not differs[plain[1] == 0].any()
+                changed[share] += bool(differs.any())
+        assert changed[0.0] == 0
+        assert 4 <= changed[0.5] <= 20
+        assert changed[1.0] >= 22
+
     def test_clean_share(self, faces: FaceStore) -> None:
         batch = dataset(faces, size=8, clean=1.0)[0]
         assert torch.equal(batch.clean, batch.occluded)
@@ -261,3 +279,25 @@ def test_as_pictures__range_and_layout() -> None:
     pictures = as_pictures(images, torch.device("cpu"))
     assert pictures.shape == (2, 3, 64, 64)
     torch.testing.assert_close(pictures[0, :, 1, 2], torch.tensor([0.0, 0.2, 1.0]))
+
+
+class TestRows:
+    @pytest.mark.parametrize("rows", [slice(0, 2), slice(2, 4), slice(5, 6), slice(0, 6)])
+    def test_rows__are_those_of_the_whole_batch(self, faces: FaceStore, rows: slice) -> None:
+        whole = dataset(faces, size=6, clean=0.4, random_cloth=0.4)
+        part = BatchDataset(whole.views, whole.faces, 6, 0, rows=rows)
+        for step in range(4):
+            expected = whole[step]
+            assert isinstance(expected, Batch)
+            assert same(part[step], Batch(*(x[rows] for x in expected)))  # type: ignore[arg-type]
+
+    def test_rows__of_pairs(self, faces: FaceStore) -> None:
+        whole = dataset(faces, size=4, pairs=True)
+        part = BatchDataset(whole.views, whole.faces, 4, 0, pairs=True, rows=slice(2, 4))
+        for expected, found in zip(whole[1], part[1], strict=True):
+            assert same(found, Batch(*(x[2:] for x in expected)))
+
+    def test_rows__no_picture_is_made_for_others(self, faces: FaceStore) -> None:
+        views = OccludedViews(faces, ViewConfig(clean=0), [recorder := Recorder()])  # type: ignore[list-item]
+        _ = BatchDataset(views, np.arange(len(faces)), 6, 0, rows=slice(4, 6))[0]
+        assert len(recorder.kinds) == 2
