@@ -129,6 +129,19 @@ class TestNetworks:
         # Channels 0 and 2 compete, 1 and 3 do.
         assert MaxFeatureMap(layer)(torch.tensor([[1.0], [-1.0]])).tolist() == [[3, -2], [-1, 4]]
 
+    @pytest.mark.parametrize("shape", [(2, 6), (2, 4, 3, 5)])
+    def test_gradient_in_training_is_that_of_evaluation(self, shape: tuple[int, ...]) -> None:
+        both = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+        weights = torch.randn(shape[0], shape[1] // 2, *shape[2:], generator=torch.Generator().manual_seed(1)).double()
+        gradients = []
+        for layer in (MaxFeatureMap(torch.nn.Identity()).train(), MaxFeatureMap(torch.nn.Identity()).eval()):
+            x = both.clone().requires_grad_()
+            found = layer(x)
+            torch.testing.assert_close(found, both.unflatten(1, (2, -1)).amax(1))
+            (found * weights).sum().backward()
+            gradients.append(x.grad)
+        torch.testing.assert_close(*gradients)
+
     @pytest.mark.parametrize("variant", VARIANTS)
     @pytest.mark.parametrize("shape", [(1, 3, 128, 128), (1, 1, 112, 112), (1, 128, 128)])
     def test_wrong_input(self, variant: str, shape: tuple[int, ...]) -> None:
