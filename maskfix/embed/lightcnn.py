@@ -74,7 +74,7 @@ class MaxFeatureMap(nn.Module):
         """Map `(N, I, ...)` to `(N, C, ...)`."""
         both = self.filter(x)
         if self.training:
-            larger: Tensor = _LargerHalf.apply(both)  # type: ignore[no-untyped-call]
+            larger: Tensor = _LargerHalf.apply(both)
             return larger
         return torch.maximum(*both.chunk(2, dim=1))
 

@@ -31,7 +31,7 @@ def add_pattern(picture: UInt8Array, alpha: UInt8Array, generator: Generator) ->
     pattern = draw(side, generator)[..., None]
     colour = generator.uniform(-1, 1, 3) if generator.random() < 0.5 else np.full(3, generator.choice([-1.0, 1.0]))
     change = generator.uniform(*_STRENGTH) * pattern * colour * (alpha[..., None] / np.float32(255))
-    return np.clip(picture + np.rint(change), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture + np.rint(change), 0, 255), np.uint8)
 
 
 def _stripes(side: int, generator: Generator) -> FloatArray:
