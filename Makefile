@@ -47,10 +47,10 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/uv
 	touch $@
 
 # deepface imports werkzeug, which it declares for its web service only.
-$(VENV)-deepface/.ready: pyproject.toml | $(BIN)/uv
+$(VENV)-deepface/.ready: pyproject.toml tests/deepface_environment/overrides.txt | $(BIN)/uv
 	$(PYTHON) -m venv $(VENV)-deepface
 	$(BIN)/uv pip install --quiet --python $(VENV)-deepface/bin/python --editable '.[demo]' pytest scipy \
-	  deepface werkzeug tensorflow-cpu tf-keras
+	  deepface werkzeug tensorflow-cpu tf-keras --override tests/deepface_environment/overrides.txt
 	touch $@
 
 clean:

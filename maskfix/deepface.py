@@ -3,24 +3,33 @@
     from deepface import DeepFace
     import maskfix.deepface
 
-    maskfix.deepface.install("ArcFace")                           # once
-    DeepFace.verify("a.jpg", "b.jpg", model_name="ArcFace+maskfix")
+    name = maskfix.deepface.install("ArcFace")                    # "ArcFace+maskfix"
+    DeepFace.verify("a.jpg", "b.jpg", model_name=name, expand_percentage=30)
 
 `verify`, `represent`, `find` and the others take the new name. deepface detects and crops as ever; the model then gets
 each crop with its occlusions completed, if there are any. Everything about it is deepface's own: the network, its
 input size, the distance, and the threshold, which was tuned on faces without masks: where masked faces are many,
-choose it on your own and give it to `verify(threshold=...)` or `install(thresholds=...)`.
+choose it on your own and give it to `verify(threshold=...)` or `install(thresholds=...)`. `find` keeps the embeddings
+of a folder in a file there, by the name of the model: to try other settings on one folder, give each an `as_name`.
 
 deepface hands crops to its models, not landmarks, so a landmark detector looks for the five points in each crop. A
 crop in which it finds none passes through untouched; `last.faces` has None for it, and a `FaceCompletion` for others.
 
+Give the crops room: completion wants the whole chin, and deepface cuts at the detector's box. Of 19 genuine LFW pairs
+with one face masked, MobileFaceNet verified 5 masked and 5 completed as deepface cuts by itself, 11 and 15 with
+`expand_percentage=30`. And choose a detector that sees masked faces: `opencv` missed half of them.
+
 By hand, without a registry, the same takes three steps; deepface's `skip` embeds a face as it is given:
 
-    faces = DeepFace.extract_faces("a.jpg", align=True)           # RGB, float in [0, 1]
+    faces = DeepFace.extract_faces("a.jpg", expand_percentage=30)  # RGB, float in [0, 1]
     crop = (faces[0]["face"] * 255).round().astype("uint8")
     [found] = maskfix.load_detector().detect([crop])
     crop = maskfix.Deoccluder.from_pretrained().restore(crop, found.five)
-    DeepFace.represent(crop[..., ::-1], model_name="ArcFace", detector_backend="skip")   # BGR
+    DeepFace.represent(crop[..., ::-1], model_name="ArcFace", detector_backend="skip")  # BGR
+
+tensorflow, which deepface prefers where it is installed, and triton, which torch brings along, do not live in one
+process if tensorflow comes first: triton ends it ("inconsistency in registered CommandLine options"). Importing this
+module prevents that: triton is imported at once, or kept out where tensorflow is there already.
 
 deepface is no dependency of maskfix; releases whose registry is `modeling.AVAILABLE_MODELS` are supported (checked with
 0.0.103, which runs on tensorflow, PyTorch or onnxruntime).
@@ -28,7 +37,11 @@ deepface is no dependency of maskfix; releases whose registry is `modeling.AVAIL
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import importlib.util
+import itertools
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,6 +84,15 @@ last = LastFaces()
 _installed: dict[str, type] = {}
 """Wrapped classes by the attribute of this module under which deepface finds them."""
 
+_settings: dict[str, tuple[Any, ...]] = {}
+"""What `install` was given, by the name that it returned."""
+
+_count = itertools.count()
+
+#: deepface's tables of numbers by name of a model; without a row in the first it refuses the model, without one in the
+#: others it says 51% for every match and leaves embeddings as they are where they should be scaled.
+_TABLES = {"config.threshold": "thresholds", "config.confidence": "confidences", "config.minmax": "minmax_values"}
+
 
 def __getattr__(name: str) -> Any:
     """The class that deepface asks for by its path."""
@@ -94,7 +116,8 @@ def install(
 ) -> str:
     """Register a model of deepface a second time, with completion before it.
 
-    Installed again under the same name, the newer settings count.
+    Installed again with the same settings, nothing happens, so the call may stand where the name is wanted; with other
+    settings under the same name, the newer ones count.
 
     Args:
         name: A model that deepface knows, such as `ArcFace`, `Facenet512` or `Dlib`.
@@ -117,7 +140,7 @@ def install(
         DependencyError: If deepface is not installed, or too old.
         InputError: If deepface knows no such model, the new name is one of its own, or a setting is out of range.
     """
-    modeling, config = _deepface("modules.modeling"), _deepface("config.threshold")
+    modeling = _deepface("modules.modeling")
     registry = getattr(modeling, "AVAILABLE_MODELS", {}).get(_TASK)
     if registry is None:
         raise DependencyError("deepface: this release has no modeling.AVAILABLE_MODELS; pip install -U deepface")
@@ -127,19 +150,23 @@ def install(
         raise InputError(f"deepface model: {name!r} is unknown; known: {', '.join(own)}")
     if new in own:
         raise InputError(f"deepface model: {new!r} is deepface's own; choose another as_name")
+    chosen = None if thresholds is None else dict(thresholds)
+    settings = (name, deoccluder, mode, threshold, share, device, detector, normalization, chosen)
+    if new in registry and _settings.get(new) == settings:
+        return new
     completer = Completer(deoccluder, SeamSettings(mode, threshold, share), device)
-    base = _deepface("models.FacialRecognition").FacialRecognition
-    attribute = f"{_PREFIX}{len(_installed)}"
-    members = {
-        "__doc__": f"deepface's {name} behind maskfix.",
-        "__init__": lambda self: _prepare(self, name, new, _Crops(completer, detector, normalization)),
-        "forward": lambda self, img: self.crops.forward(self.inner, img),
-    }
-    _installed[attribute] = type(attribute, (base,), {**members, "__module__": __name__})
+    made = _wrapped(name, new, _Crops(completer, detector, normalization))
+    if new in registry:
+        uninstall(new)
+    _installed[made.__name__], _settings[new] = made, settings
     # Newer releases keep paths, by the engine that they are for; older ones the class itself.
     by_path = isinstance(registry[name], Mapping)
-    registry[new] = dict.fromkeys(_engines(modeling), f"{__name__}.{attribute}") if by_path else _installed[attribute]
-    config.thresholds[new] = dict(config.thresholds.get(name, {}) if thresholds is None else thresholds)
+    registry[new] = dict.fromkeys(_engines(modeling), f"{__name__}.{made.__name__}") if by_path else made
+    for table in _tables():
+        if name in table:
+            table[new] = table[name]
+    known = _deepface("config.threshold").thresholds
+    known[new] = dict(known.get(name, {}) if chosen is None else chosen)
     _forget(modeling, new)
     return new
 
@@ -158,8 +185,12 @@ def uninstall(as_name: str) -> None:
     registry = getattr(modeling, "AVAILABLE_MODELS", {}).get(_TASK, {})
     if not _is_ours(registry.get(as_name)):
         raise InputError(f"deepface model: {as_name!r} was not installed by maskfix")
+    for attribute in [key for key, made in _installed.items() if _names(registry[as_name], key, made)]:
+        del _installed[attribute]
     del registry[as_name]
-    _deepface("config.threshold").thresholds.pop(as_name, None)
+    _settings.pop(as_name, None)
+    for table in _tables():
+        table.pop(as_name, None)
     _forget(modeling, as_name)
 
 
@@ -259,13 +290,27 @@ def _prepare(model: Any, name: str, new: str, crops: _Crops) -> None:
     model.input_shape, model.output_shape = model.inner.input_shape, model.inner.output_shape
 
 
+def _wrapped(name: str, new: str, crops: _Crops) -> type:
+    """A class of its own for a wrapped model, as deepface wants one."""
+    attribute = f"{_PREFIX}{next(_count)}"
+    members = {
+        "__doc__": f"deepface's {name} behind maskfix.",
+        "__module__": __name__,
+        "__init__": lambda self: _prepare(self, name, new, crops),
+        "forward": lambda self, img: self.crops.forward(self.inner, img),
+    }
+    return type(attribute, (_deepface("models.FacialRecognition").FacialRecognition,), members)
+
+
 def _is_ours(entry: Any) -> bool:
     """Whether an entry of deepface's registry was put there by `install`."""
+    return any(_names(entry, attribute, made) for attribute, made in _installed.items())
+
+
+def _names(entry: Any, attribute: str, made: type) -> bool:
+    """Whether an entry of deepface's registry, paths by engine or a class, is that of a wrapped class."""
     sources = entry.values() if isinstance(entry, Mapping) else (entry,)
-    return any(
-        source.startswith(f"{__name__}.") if isinstance(source, str) else getattr(source, "__module__", "") == __name__
-        for source in sources
-    )
+    return any(source is made or source == f"{__name__}.{attribute}" for source in sources)
 
 
 def _engines(modeling: Any) -> tuple[str, ...]:
@@ -278,6 +323,15 @@ def _forget(modeling: Any, name: str) -> None:
     getattr(modeling, "cached_models", {}).get(_TASK, {}).pop(name, None)
 
 
+def _tables() -> list[dict[str, Any]]:
+    """Those of `_TABLES` that this release of deepface has; older ones have fewer."""
+    found = []
+    for module, name in _TABLES.items():
+        with contextlib.suppress(ImportError, AttributeError):
+            found.append(getattr(importlib.import_module(f"deepface.{module}"), name))
+    return found
+
+
 def _deepface(module: str) -> Any:
     try:
         return importlib.import_module(f"deepface.{module}")
@@ -285,3 +339,20 @@ def _deepface(module: str) -> Any:
         raise DependencyError(
             f"deepface.{module} is missing ({error}); pip install deepface, which maskfix does not depend on"
         ) from error
+
+
+def _keep_one_llvm() -> None:
+    """Let tensorflow and triton live in one process.
+
+    Each holds an LLVM that registers its options under the same names, and triton aborts where it comes second; as the
+    first it does no harm. torch imports triton where it finds it, and does without it but for `torch.compile` on a GPU.
+    """
+    if "triton" in sys.modules or not all(importlib.util.find_spec(name) for name in ("tensorflow", "triton")):
+        return
+    if "tensorflow" in sys.modules:
+        sys.modules["triton"] = None  # type: ignore[assignment]  # the import system's mark of what is not to be had
+    else:
+        importlib.import_module("triton")
+
+
+_keep_one_llvm()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import py_compile
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -32,7 +33,9 @@ class Ark:
 @pytest.fixture
 def old_deepface(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Deepface before 0.0.99: its registry holds the classes themselves."""
-    modeling, threshold, recognition = (ModuleType(name) for name in ("modeling", "threshold", "FacialRecognition"))
+    modeling, threshold, minmax, recognition = (
+        ModuleType(name) for name in ("modeling", "threshold", "minmax", "FacialRecognition")
+    )
     registry: dict[str, Any] = {"facial_recognition": {"Ark": Ark}}
     cached: dict[str, Any] = {"facial_recognition": {}}
 
@@ -44,6 +47,8 @@ def old_deepface(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     vars(modeling).update(AVAILABLE_MODELS=registry, cached_models=cached, build_model=build_model)
     vars(threshold).update(thresholds={"Ark": {"cosine": 0.5}})
+    # It has this table, and not that of confidences.
+    vars(minmax).update(minmax_values={"Ark": (-1, 1)})
     vars(recognition).update(FacialRecognition=Base)
     modules = {
         "deepface": ModuleType("deepface"),
@@ -51,6 +56,7 @@ def old_deepface(monkeypatch: pytest.MonkeyPatch) -> Any:
         "deepface.modules.modeling": modeling,
         "deepface.config": ModuleType("deepface.config"),
         "deepface.config.threshold": threshold,
+        "deepface.config.minmax": minmax,
         "deepface.models": ModuleType("deepface.models"),
         "deepface.models.FacialRecognition": recognition,
     }
@@ -58,7 +64,15 @@ def old_deepface(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setitem(sys.modules, name, module)
     blind_detector = SimpleNamespace(detect=lambda pictures: [SimpleNamespace(ok=False, five=None)] * len(pictures))
     monkeypatch.setattr(ours, "load_detector", lambda name: blind_detector)
-    return SimpleNamespace(modeling=modeling, registry=registry["facial_recognition"], thresholds=threshold.thresholds)
+    for kept in ("_installed", "_settings"):
+        monkeypatch.setattr(ours, kept, {})
+    return SimpleNamespace(
+        modeling=modeling,
+        registry=registry["facial_recognition"],
+        thresholds=threshold.thresholds,
+        minmax=minmax.minmax_values,
+        cached=cached["facial_recognition"],
+    )
 
 
 def test_absent__says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +109,66 @@ def test_installed_again__newer_settings_count(old_deepface: Any) -> None:
     second = old_deepface.modeling.build_model("facial_recognition", name)
     assert first is not second
     assert second.crops._completer.settings.mode == "always"
+
+
+def test_installed_again__the_same_settings_change_nothing(old_deepface: Any) -> None:
+    name = ours.install("Ark", mode="fuse", thresholds={"cosine": 0.3})
+    first = old_deepface.modeling.build_model("facial_recognition", name)
+    kept = dict(ours._installed)
+    assert ours.install("Ark", mode="fuse", thresholds={"cosine": 0.3}) == name
+    assert ours._installed == kept
+    assert old_deepface.modeling.build_model("facial_recognition", name) is first
+    assert ours.install("Ark", mode="fuse", thresholds={"cosine": 0.4}) == name
+    assert old_deepface.thresholds[name] == {"cosine": 0.4}
+    assert len(ours._installed) == len(kept), "what was replaced is let go"
+
+
+def test_failed_again__what_was_installed_stays(old_deepface: Any) -> None:
+    name = ours.install("Ark")
+    first = old_deepface.modeling.build_model("facial_recognition", name)
+    with pytest.raises(InputError, match="mode"):
+        ours.install("Ark", mode="never")
+    assert old_deepface.modeling.build_model("facial_recognition", name) is first
+
+
+def test_uninstall__all_is_as_it_was(old_deepface: Any) -> None:
+    def state() -> list[Any]:
+        parts = (old_deepface.registry, old_deepface.thresholds, old_deepface.minmax, old_deepface.cached)
+        return [dict(part) for part in (*parts, ours._installed, ours._settings)]
+
+    before = state()
+    names = [ours.install("Ark"), ours.install("Ark", "second", mode="always")]
+    assert old_deepface.minmax == {"Ark": (-1, 1), "Ark+maskfix": (-1, 1), "second": (-1, 1)}
+    for name in names:
+        old_deepface.modeling.build_model("facial_recognition", name)
+    ours.uninstall(names[0])
+    assert "second" in old_deepface.registry
+    assert old_deepface.modeling.build_model("facial_recognition", "second").crops._completer.settings.mode == "always"
+    ours.uninstall(names[1])
+    old_deepface.cached.pop("Ark")
+    assert state() == before
+    with pytest.raises(InputError, match="'second' was not installed by maskfix"):
+        ours.uninstall("second")
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_triton__before_tensorflow_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: bool) -> None:
+    for name in ("tensorflow", "triton"):
+        (tmp_path / f"{name}.py").write_text("")
+        # Set first, so that what is there now is put back in the end.
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if second:
+        import_module("tensorflow")
+    ours._keep_one_llvm()
+    assert (sys.modules["triton"] is None) == second
+    assert ("tensorflow" in sys.modules) == second
+    if second:
+        with pytest.raises(ImportError):
+            import_module("triton")
+    else:
+        import_module("tensorflow")
 
 
 def test_classes_are_found_by_their_path(old_deepface: Any) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +24,8 @@ DeepFace = pytest.importorskip(
 )
 modeling = pytest.importorskip("deepface.modules.modeling", exc_type=ImportError)
 config = pytest.importorskip("deepface.config.threshold", exc_type=ImportError)
+confidence = pytest.importorskip("deepface.config.confidence", exc_type=ImportError)
+minmax = pytest.importorskip("deepface.config.minmax", exc_type=ImportError)
 
 REGISTRY = modeling.AVAILABLE_MODELS["facial_recognition"]
 
@@ -48,14 +54,22 @@ def visible() -> Deoccluder:
 @pytest.fixture(autouse=True)
 def colours() -> Iterator[None]:
     """Deepface with one model more, and as it was afterwards."""
-    before, thresholds = dict(REGISTRY), dict(config.thresholds)
+    tables = (REGISTRY, config.thresholds, confidence.confidences, minmax.minmax_values)
+    before = [dict(table) for table in tables]
     REGISTRY["Colours"] = {"any": "tests.deepface_environment.colour_model.ColourClient"}
     config.thresholds["Colours"] = {"cosine": 0.01, "euclidean": 0.1, "euclidean_l2": 0.1, "angular": 0.1}
+    minmax.minmax_values["Colours"] = (0, 1)
     yield
-    for live, saved in ((REGISTRY, before), (config.thresholds, thresholds)):
+    for live, saved in zip(tables, before, strict=True):
         live.clear()
         live.update(saved)
-    getattr(modeling, "cached_models", {}).get("facial_recognition", {}).clear()
+    cached().clear()
+
+
+def cached() -> dict[str, Any]:
+    """Models that deepface has built."""
+    models: dict[str, Any] = getattr(modeling, "cached_models", {}).get("facial_recognition", {})
+    return models
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +185,58 @@ def test_names() -> None:
     for absent in ("mine", "Colours"):
         with pytest.raises(InputError, match="was not installed by maskfix"):
             ours.uninstall(absent)
+
+
+def test_tables__as_for_the_model_itself(crop_bgr: UInt8Array, visible: Deoccluder) -> None:
+    """Without a row of its own a model is refused (threshold), or quietly treated otherwise (the other tables)."""
+    for model in ("Colours", "ArcFace"):
+        name = ours.install(model, deoccluder=visible)
+        assert config.thresholds[name] == config.thresholds[model]
+        assert confidence.confidences.get(name) == confidence.confidences.get(model)
+        assert minmax.minmax_values[name] == minmax.minmax_values[model]
+    for more in ({"minmax_normalize": True}, {"l2_normalize": True}):
+        np.testing.assert_array_equal(
+            embedding("Colours+maskfix", crop_bgr, **more), embedding("Colours", crop_bgr, **more)
+        )
+
+
+def test_installed_again(crop_bgr: UInt8Array, occluded: Deoccluder, visible: Deoccluder) -> None:
+    name = ours.install("Colours", deoccluder=occluded, detector="mtcnn")
+    first, built = embedding(name, crop_bgr), cached()["Colours+maskfix"]
+    assert ours.install("Colours", deoccluder=occluded, detector="mtcnn") == name
+    np.testing.assert_array_equal(embedding(name, crop_bgr), first)
+    assert cached()[name] is built, "the same settings build nothing anew"
+    assert ours.install("Colours", deoccluder=visible, detector="mtcnn") == name
+    np.testing.assert_array_equal(embedding(name, crop_bgr), embedding("Colours", crop_bgr))
+
+
+def test_uninstall__deepface_as_it_was(crop_bgr: UInt8Array, visible: Deoccluder) -> None:
+    def state() -> list[Any]:
+        tables = (REGISTRY, config.thresholds, confidence.confidences, minmax.minmax_values)
+        return [copy.deepcopy(dict(table)) for table in tables]
+
+    embedding("Colours", crop_bgr)
+    before, models = state(), dict(cached())
+    name = ours.install("Colours", deoccluder=visible, detector="mtcnn")
+    embedding(name, crop_bgr)
+    assert state() != before
+    ours.uninstall(name)
+    assert state() == before
+    assert cached() == models
+    with pytest.raises(Exception, match=r"Invalid model_name passed - facial_recognition/Colours\+maskfix"):
+        embedding(name, crop_bgr)
+
+
+def test_after_tensorflow__nothing_aborts() -> None:
+    """Deepface first, as in everybody's code: it imports tensorflow, after which triton would end the process."""
+    code = """
+        from deepface import DeepFace
+        import sys
+        assert "tensorflow" in sys.modules
+        import maskfix.deepface
+        import torchvision.models  # imports triton where it finds it
+        print("alive")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("alive\n")
