@@ -42,7 +42,8 @@ def record_scores(
     scores: dict[str, Any] = dict(row.scores)
     for path in reports:
         report = _read(Path(path))
-        used = report["weights"]["sha256"]
+        # A recogniser's card takes reports in which it is the embedder; a completion network's, those with its weights.
+        used = report["embedder" if row.arch.startswith("lightcnn") else "weights"]["sha256"]
         if used != row.sha256:
             raise InputError(f"{path}: made with weights {used[:12]}, not {row.sha256[:12]}; run the benchmark again")
         if report.get("benchmark") == "heldout":
@@ -66,6 +67,7 @@ def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
             row = report["methods"][method]
             points = row["tpr_at_fpr"]
             figures[method] = {"auc": row["auc"]} | {f"tpr_at_{rate}": points[rate]["tpr"] for rate in _RATES}
+            figures[method] |= {"accuracy": _accuracy(row["accuracy"])}
     figures["recovered"] = dict(report["recovered"])
     figures["completed_minus_masked"] = _differences(report["difference"]["completed_minus_masked"])
     if "harmlessness" in report:
@@ -109,6 +111,11 @@ def _heldout_cell(row: Mapping[str, Any] | None) -> str:
     return shown + (f", {row['attribute']} {row['group']}" if "group" in row else "")
 
 
+def _accuracy(folds: Mapping[str, Any]) -> str:
+    """Accuracy over ten folds as text, with its standard error."""
+    return "not measured" if folds["mean"] is None else f"{folds['mean']:.4f} (standard error {folds['se']:.4f})"
+
+
 def _differences(values: Mapping[str, Any]) -> dict[str, str]:
     """Differences as text with their intervals."""
     shown = {}
@@ -126,7 +133,7 @@ def _read(path: Path) -> dict[str, Any]:
         if report.get("benchmark") == "heldout":
             summarise_heldout(report)
         else:
-            summarise(report), report["embedder"]["name"]
+            summarise(report), report["embedder"]["name"], report["embedder"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: no report of benchmarks.lfw or benchmarks.heldout ({type(error).__name__}: {error})"

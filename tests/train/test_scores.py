@@ -22,8 +22,11 @@ def lfw_report(sha: str = SHA) -> dict[str, Any]:
     difference = {"auc": {"value": 0.01, "ci95": [0.005, 0.02]}, "0.01": {"value": -0.1, "ci95": None}}
     return {
         "weights": {"sha256": sha},
-        "embedder": {"name": "dlib"},
-        "methods": {"clean": {"auc": 0.99, "tpr_at_fpr": points}, "masked": {"auc": 0.97, "tpr_at_fpr": points}},
+        "embedder": {"name": "dlib", "sha256": "d" * 64},
+        "methods": {
+            "clean": {"auc": 0.99, "tpr_at_fpr": points, "accuracy": {"mean": 0.9612, "se": 0.004}},
+            "masked": {"auc": 0.97, "tpr_at_fpr": points, "accuracy": {"mean": None, "se": None}},
+        },
         "recovered": {"auc": 0.5, "0.01": None},
         "difference": {"completed_minus_masked": difference},
         "command": "python -m benchmarks.lfw",
@@ -68,7 +71,9 @@ def written(folder: Path, report: dict[str, Any], name: str = "report.json") -> 
 
 def test_summarise__headline_figures() -> None:
     found = summarise(lfw_report())
-    assert found["clean"] == {"auc": 0.99, "tpr_at_0.01": 0.9, "tpr_at_0.001": 0.8}
+    rates = {"tpr_at_0.01": 0.9, "tpr_at_0.001": 0.8}
+    assert found["clean"] == {"auc": 0.99, **rates, "accuracy": "0.9612 (standard error 0.0040)"}
+    assert found["masked"] == {"auc": 0.97, **rates, "accuracy": "not measured"}
     assert found["recovered"] == {"auc": 0.5, "0.01": None}
     assert found["completed_minus_masked"] == {"auc": "+0.0100 (+0.0050 to +0.0200)", "0.01": "-0.1000"}
     assert "clean_completed" not in found
@@ -112,3 +117,13 @@ def test_record_scores__refuses_what_is_no_report_of_these_weights(folder: Path)
         with pytest.raises(InputError, match=r"no report of benchmarks\.lfw or benchmarks\.heldout"):
             record_scores("net.tag", [written(folder, report)], folder)
     assert read_manifest(folder)[0].scores == {}
+
+
+def test_record_scores__a_recogniser_is_known_as_the_embedder(tmp_path: Path) -> None:
+    (tmp_path / "lightcnn9.tag.safetensors").write_bytes(b"x")
+    add_to_manifest(WeightsRow("lightcnn9.tag", "lightcnn9", "lightcnn9.tag.safetensors", SHA, 1), tmp_path)
+    with pytest.raises(InputError, match=f"made with weights dddddddddddd, not {SHA[:12]}"):
+        record_scores("lightcnn9.tag", [written(tmp_path, lfw_report())], tmp_path)
+    report = lfw_report("b" * 64) | {"embedder": {"name": "lightcnn:lightcnn9.tag", "sha256": SHA}}
+    scores = record_scores("lightcnn9.tag", [written(tmp_path, report)], tmp_path)
+    assert list(scores) == ["LFW, lightcnn:lightcnn9.tag"]
