@@ -143,7 +143,7 @@ def main(
         list[Path] | None, typer.Option(help="Photograph of unmasked faces; repeat it. A portrait when left out.")
     ] = None,
     weights: Annotated[str, typer.Option(help="Name or .safetensors file of the network.")] = "cadf_small_128",
-    rounds: Annotated[int, typer.Option(help="How often every photo is timed.")] = 15,
+    rounds: Annotated[int, typer.Option(help="How often every photo is timed.")] = 60,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     gate: Annotated[Path | None, typer.Option(help="LFW's folder: also check the gate on clean and masked probes.")] = (
         None
