@@ -1,9 +1,8 @@
-"""Figures from one sort: against the exact curve, scikit-learn and the single functions; time and memory at size."""
+"""Figures from one sort: against the exact curve, scikit-learn and the single functions; memory at size."""
 
 from __future__ import annotations
 
 import math
-import time
 import tracemalloc
 
 import numpy as np
@@ -183,7 +182,7 @@ class TestThinnedCurve:
         assert 0.0123 not in ranked.thinned_curve(points_per_decade=1).fpr
 
 
-def test_time_and_memory() -> None:
+def test_memory_at_size() -> None:
     genuine, impostor = some_scores(5, 1000, 800_000)
     values = np.r_[genuine, impostor].astype(np.float32)
     same = np.arange(len(values)) < 1000
@@ -194,12 +193,4 @@ def test_time_and_memory() -> None:
     tracemalloc.stop()
     # One copy of the scores and some masks; a search among float32 scores by a float64 key would double that.
     assert peak < 2 * values.nbytes
-    start = time.process_time()
-    ranked = SortedScores.from_pairs(values, same)
-    assert (ranked.auc(), ranked.eer(), ranked.operating_points(FPRS)) == ours
-    fast = time.process_time() - start
-    start = time.process_time()
-    reference.roc_curve(same, values)
-    area = reference.roc_auc_score(same, values)
-    assert time.process_time() - start > 8 * fast
-    assert ours[0] == pytest.approx(area, abs=1e-12)
+    assert ours[0] == pytest.approx(reference.roc_auc_score(same, values), abs=1e-12)
