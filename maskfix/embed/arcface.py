@@ -8,7 +8,7 @@ import io
 import os
 import shutil
 from collections.abc import Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ from maskfix.base import (
     DependencyError,
     EmbedderError,
     FloatArray,
-    InputError,
     UInt8Array,
     arcface_layout,
     check_choice,
 )
-from maskfix.embed.base import embed_batches
+from maskfix.embed.base import RawBatchEmbedder, fill_batch
 from maskfix.embed.onnx_network import DEVICES, first_line, onnx_sha256, providers
 from maskfix.embed.unscaled import Output, unscaled_output
 
@@ -39,8 +38,10 @@ PACKS = {
 """Packs that insightface downloads by itself, and their recognisers; for non-commercial research only."""
 
 
-class ArcFaceEmbedder:
+class ArcFaceEmbedder(RawBatchEmbedder):
     """A recogniser over `insightface.model_zoo.get_model`.
+
+    `embed_raw` gives unit vectors where a file scales them in a way that is not known (`unscaled.unscaled_output`).
 
     Args:
         source: Path of an ONNX file, or the name of a pack; the pack is fetched by insightface's own download into
@@ -62,8 +63,7 @@ class ArcFaceEmbedder:
 
     def __init__(self, source: str | Path, device: str = "auto", batch_size: int = 64) -> None:
         check_choice("device", device, DEVICES)
-        if batch_size < 1:
-            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        super().__init__(batch_size)
         text = str(source)
         order = providers(device)
         if _is_path(text):
@@ -84,37 +84,8 @@ class ArcFaceEmbedder:
         self._batch_size = self._fixed or batch_size
         self.dimension = self._probe()
 
-    def embed(self, crops: UInt8Array) -> FloatArray:
-        """Embed N crops.
-
-        Args:
-            crops: `(N, S, S, 3)` uint8 RGB in `layout`; N may be 0.
-
-        Returns:
-            `(N, D)` float32 of unit length.
-
-        Raises:
-            InputError: If the crops have another shape or type.
-            EmbedderError: If the network fails on them.
-        """
-        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
-
-    def embed_raw(self, crops: UInt8Array) -> FloatArray:
-        """As `embed`, without scaling to unit length, neither here nor as the last step of the file.
-
-        Args:
-            crops: `(N, S, S, 3)` uint8 RGB in `layout`; N may be 0.
-
-        Returns:
-            `(N, D)` float32, as long as the network makes them; of unit length where a file scales them in a way that
-            is not known (`unscaled.unscaled_output`).
-
-        Raises:
-            InputError: If the crops have another shape or type.
-            EmbedderError: If the network fails on them.
-        """
-        run = partial(self._run, model=self._raw_model)
-        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, run, raw=True)
+    def _run_raw(self, crops: UInt8Array) -> FloatArray:
+        return self._run(crops, self._raw_model)
 
     @cached_property
     def _raw_model(self) -> Any:
@@ -129,8 +100,7 @@ class ArcFaceEmbedder:
 
     def _run(self, crops: UInt8Array, model: Any = None) -> FloatArray:
         """One batch through the network, or another model of it; insightface wants a list of BGR pictures."""
-        missing = 0 if self._fixed is None else self._fixed - len(crops)
-        filled = np.concatenate([crops, np.repeat(crops[-1:], missing, axis=0)]) if missing else crops
+        filled = fill_batch(crops, self._fixed)
         crops_bgr = np.ascontiguousarray(filled[..., ::-1])
         try:
             vectors = np.asarray((model or self._model).get_feat(list(crops_bgr)))

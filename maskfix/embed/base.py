@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.base import CropLayout, FloatArray, UInt8Array, check_crops
+from maskfix.base import CropLayout, FloatArray, InputError, UInt8Array, check_crops
 
 
 @runtime_checkable
@@ -90,37 +90,82 @@ def grey_crops(crops: UInt8Array) -> UInt8Array:
     return np.asarray(cv2.cvtColor(tall, cv2.COLOR_RGB2GRAY), np.uint8).reshape(crops.shape[:3])
 
 
-def embed_batches(
-    crops: UInt8Array,
-    size: int,
-    dimension: int,
-    batch_size: int,
-    run: Callable[[UInt8Array], Any],
-    *,
-    raw: bool = False,
-) -> FloatArray:
-    """What every `embed` does around its network: check the crops, run batch by batch, scale to unit length.
+class BatchEmbedder:
+    """What recognisers have around their networks: crops are checked, run batch by batch and scaled to unit length.
+
+    A recogniser sets `layout` and `dimension` and gives `_run`, from `(B, S, S, 3)` uint8 to B vectors of length D as
+    an array, a CPU tensor or a list.
 
     Args:
-        crops: `(N, S, S, 3)` uint8 RGB; N may be 0.
-        size: S that the network wants.
-        dimension: D, the length of its vectors.
-        batch_size: Crops a call of `run`.
-        run: From `(B, S, S, 3)` uint8 to B vectors of length D, as an array, a CPU tensor or a list.
-        raw: Leave the vectors as long as they are, for `embed_raw`.
-
-    Returns:
-        `(N, D)` float32, each row of unit length unless `raw`.
+        batch_size: Crops a call of `_run`, at least 1.
 
     Raises:
-        InputError: If the crops have another shape or type.
+        InputError: If the batch size is below 1.
     """
-    check_crops("crops", crops, size)
-    if len(crops) == 0:
-        return np.zeros((0, dimension), dtype=np.float32)
-    starts = range(0, len(crops), batch_size)
-    vectors = np.concatenate([np.asarray(run(crops[at : at + batch_size])) for at in starts])
-    return vectors.astype(np.float32) if raw else unit_rows(vectors)
+
+    layout: CropLayout
+    dimension: int
+
+    def __init__(self, batch_size: int) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        self._batch_size = batch_size
+
+    def embed(self, crops: UInt8Array) -> FloatArray:
+        """Embed N crops.
+
+        Args:
+            crops: `(N, S, S, 3)` uint8 RGB in `layout`; N may be 0.
+
+        Returns:
+            `(N, D)` float32 of unit length.
+
+        Raises:
+            InputError: If the crops have another shape or type.
+            EmbedderError: If the network fails on them.
+        """
+        return unit_rows(self._vectors(crops, self._run))
+
+    def _run(self, crops: UInt8Array) -> Any:
+        """One batch through the network."""
+        raise NotImplementedError
+
+    def _vectors(self, crops: UInt8Array, run: Callable[[UInt8Array], Any]) -> NDArray[Any]:
+        """The vectors of all crops as `run` gives them, batch by batch."""
+        check_crops("crops", crops, self.layout.size)
+        if len(crops) == 0:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        starts = range(0, len(crops), self._batch_size)
+        return np.concatenate([np.asarray(run(crops[at : at + self._batch_size])) for at in starts])
+
+
+class RawBatchEmbedder(BatchEmbedder):
+    """A recogniser whose network gives vectors of a length of their own; a `RawEmbedder`."""
+
+    def embed_raw(self, crops: UInt8Array) -> FloatArray:
+        """As `embed`, without scaling to unit length.
+
+        Args:
+            crops: `(N, S, S, 3)` uint8 RGB in `layout`; N may be 0.
+
+        Returns:
+            `(N, D)` float32, as long as the network makes them.
+
+        Raises:
+            InputError: If the crops have another shape or type.
+            EmbedderError: If the network fails on them.
+        """
+        return self._vectors(crops, self._run_raw).astype(np.float32)
+
+    def _run_raw(self, crops: UInt8Array) -> Any:
+        """One batch through the network, without any scaling that it does itself."""
+        return self._run(crops)
+
+
+def fill_batch(crops: UInt8Array, size: int | None) -> UInt8Array:
+    """Crops filled up with copies of the last one to the only batch size that a network takes; None takes any."""
+    missing = 0 if size is None else size - len(crops)
+    return np.concatenate([crops, np.repeat(crops[-1:], missing, axis=0)]) if missing else crops
 
 
 def unit_rows(vectors: NDArray[Any]) -> FloatArray:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from maskfix.base import CropLayout, DependencyError, EmbedderError, FloatArray, InputError, UInt8Array
-from maskfix.embed.base import embed_batches
+from maskfix.base import CropLayout, DependencyError, EmbedderError, UInt8Array
+from maskfix.embed.base import RawBatchEmbedder
 from maskfix.weights import file_sha256
 
 CHIP_SIZE = 150
@@ -42,7 +42,7 @@ def dlib_layout() -> CropLayout:
     return CropLayout(f"dlib_{CHIP_SIZE}", CHIP_SIZE, points)
 
 
-class DlibEmbedder:
+class DlibEmbedder(RawBatchEmbedder):
     """dlib's ResNet-29: 128 numbers per face, scaled to unit length so that cosine compares them.
 
     Args:
@@ -66,43 +66,13 @@ class DlibEmbedder:
     device = "cpu"
 
     def __init__(self, batch_size: int = 64) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        super().__init__(batch_size)
         self.path = models_folder() / _MODEL
         if not self.path.is_file():
             raise EmbedderError(f"{self.path}: missing; reinstall with pip install --force-reinstall maskfix[dlib]")
         self.layout = dlib_layout()
         self.sha256 = file_sha256(self.path)
-        self._batch_size = batch_size
         self._network = _open(self.path)
-
-    def embed(self, crops: UInt8Array) -> FloatArray:
-        """Embed N chips.
-
-        Args:
-            crops: `(N, 150, 150, 3)` uint8 RGB in `layout`; N may be 0.
-
-        Returns:
-            `(N, 128)` float32 of unit length.
-
-        Raises:
-            InputError: If the crops have another shape or type.
-        """
-        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
-
-    def embed_raw(self, crops: UInt8Array) -> FloatArray:
-        """As `embed`, without scaling to unit length.
-
-        Args:
-            crops: `(N, 150, 150, 3)` uint8 RGB in `layout`; N may be 0.
-
-        Returns:
-            `(N, 128)` float32, as long as the network makes them.
-
-        Raises:
-            InputError: If the crops have another shape or type.
-        """
-        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run, raw=True)
 
     def _run(self, crops: UInt8Array) -> Any:
         """One batch through the network."""

@@ -14,7 +14,6 @@ from torch import Tensor
 from maskfix.base import (
     DependencyError,
     EmbedderError,
-    FloatArray,
     InputError,
     UInt8Array,
     check_choice,
@@ -23,7 +22,7 @@ from maskfix.base import (
     replacing,
     resolve_device,
 )
-from maskfix.embed.base import embed_batches
+from maskfix.embed.base import BatchEmbedder
 from maskfix.embed.checkpoints import build_loaded, is_path, read_state
 from maskfix.embed.layouts import FACENET_MARGIN, FACENET_SIZE, facenet_layout
 
@@ -39,7 +38,7 @@ DIMENSION = 512
 _CLASSIFIER = "logits."
 
 
-class FaceNetEmbedder:
+class FaceNetEmbedder(BatchEmbedder):
     """facenet-pytorch's InceptionResnetV1 as a recogniser.
 
     Crops: users of facenet-pytorch cut by their detector's box. An embedder is given crops by five landmarks, which
@@ -61,7 +60,7 @@ class FaceNetEmbedder:
 
     Attributes:
         name: `facenet:` and the name of the weights or the file's stem.
-        layout: A box of 160 pixels, not turned.
+        layout: A box of 160 pixels, not turned; `box_crop` cuts it as facenet-pytorch does.
         dimension: 512.
         sha256: Hash of the weights file.
         path: The weights file.
@@ -71,8 +70,7 @@ class FaceNetEmbedder:
     dimension = DIMENSION
 
     def __init__(self, source: str | Path, device: str = "auto", batch_size: int = 64) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        super().__init__(batch_size)
         self._device = torch.device(resolve_device(device))
         text = str(source)
         if text in WEIGHTS:
@@ -87,24 +85,9 @@ class FaceNetEmbedder:
         state, self.sha256 = read_state(self.path)
         state = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIER)}
         self.network = build_loaded(_network_class(), state, self.path, "InceptionResnetV1").to(self._device)
-        self._batch_size = batch_size
         self.layout = facenet_layout()
 
     @torch.inference_mode()
-    def embed(self, crops: UInt8Array) -> FloatArray:
-        """Embed N crops.
-
-        Args:
-            crops: `(N, 160, 160, 3)` uint8 RGB in `layout` or from `box_crop`; N may be 0.
-
-        Returns:
-            `(N, 512)` float32 of unit length.
-
-        Raises:
-            InputError: If the crops have another shape or type.
-        """
-        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
-
     def _run(self, crops: UInt8Array) -> Tensor:
         # Copied: torch takes no arrays whose strides run backwards.
         pictures = torch.from_numpy(crops.copy()).to(self._device).permute(0, 3, 1, 2).float()

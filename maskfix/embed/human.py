@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskfix.base import EmbedderError, FloatArray, InputError, UInt8Array, arcface_layout, resolve_device
-from maskfix.embed.base import embed_batches
+from maskfix.base import EmbedderError, UInt8Array, arcface_layout, resolve_device
+from maskfix.embed.base import BatchEmbedder
 from maskfix.embed.tfjs import GraphModel
 from maskfix.weights import file_sha256
 
@@ -102,7 +102,7 @@ class HumanNetwork(nn.Module):
         return functional.normalize(vector.float(), dim=1, eps=1e-12), maps
 
 
-class HumanEmbedder:
+class HumanEmbedder(BatchEmbedder):
     """One of the two networks as a recogniser.
 
     Args:
@@ -122,25 +122,15 @@ class HumanEmbedder:
     """
 
     def __init__(self, path: str | Path, device: str = "auto", batch_size: int = 64) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        super().__init__(batch_size)
         self._device = torch.device(resolve_device(device))
         self._network = HumanNetwork(path).to(self._device)
-        self._batch_size = batch_size
         self.name = f"human:{self._network.name}"
         self.layout = arcface_layout(self._network.size)
         self.dimension = self._network.dimension
         self.sha256 = file_sha256(Path(path).with_suffix(".bin"))
 
     @torch.inference_mode()
-    def embed(self, crops: UInt8Array) -> FloatArray:
-        """Embed `(N, S, S, 3)` uint8 RGB crops in `layout`; returns `(N, D)` float32 of unit length, N may be 0.
-
-        Raises:
-            InputError: If the crops have another shape or type.
-        """
-        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
-
     def _run(self, crops: UInt8Array) -> Tensor:
         pictures = torch.from_numpy(crops.copy()).to(self._device).permute(0, 3, 1, 2).float() / 255
         embedded: Tensor = self._network(pictures).cpu()

@@ -12,14 +12,12 @@ from torch.nn import functional
 
 from maskfix.base import (
     EmbedderError,
-    FloatArray,
-    InputError,
     UInt8Array,
     check_choice,
     check_shape,
     resolve_device,
 )
-from maskfix.embed.base import embed_batches, grey_crops
+from maskfix.embed.base import RawBatchEmbedder, grey_crops
 from maskfix.embed.checkpoints import build_loaded, is_path, read_state
 from maskfix.embed.layouts import lightcnn_layout
 from maskfix.weights import load_weights
@@ -276,7 +274,7 @@ def load_lightcnn(source: str | Path) -> Loaded:
     return Loaded(build_loaded(_VARIANTS[variant], state, source, variant), variant, sha256, name)
 
 
-class LightCnnEmbedder:
+class LightCnnEmbedder(RawBatchEmbedder):
     """A LightCNN as a recogniser; it takes colour crops and greys them itself.
 
     Args:
@@ -301,45 +299,14 @@ class LightCnnEmbedder:
     dimension = DIMENSION
 
     def __init__(self, source: str | Path, device: str = "auto", batch_size: int = 64) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        super().__init__(batch_size)
         self._device = torch.device(resolve_device(device))
         network, self.variant, self.sha256, name = load_lightcnn(source)
         self.network = network.to(self._device)
-        self._batch_size = batch_size
         self.name = f"lightcnn:{name}"
         self.layout = lightcnn_layout()
 
     @torch.inference_mode()
-    def embed(self, crops: UInt8Array) -> FloatArray:
-        """Embed N crops.
-
-        Args:
-            crops: `(N, 128, 128, 3)` uint8 RGB in `layout`; N may be 0.
-
-        Returns:
-            `(N, 256)` float32 of unit length.
-
-        Raises:
-            InputError: If the crops have another shape or type.
-        """
-        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
-
-    @torch.inference_mode()
-    def embed_raw(self, crops: UInt8Array) -> FloatArray:
-        """As `embed`, without scaling to unit length.
-
-        Args:
-            crops: `(N, 128, 128, 3)` uint8 RGB in `layout`; N may be 0.
-
-        Returns:
-            `(N, 256)` float32, as long as the network makes them.
-
-        Raises:
-            InputError: If the crops have another shape or type.
-        """
-        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run, raw=True)
-
     def _run(self, crops: UInt8Array) -> Tensor:
         """One batch through the network."""
         grey = torch.from_numpy(grey_crops(crops))[:, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,12 +17,11 @@ from maskfix.base import (
     CropLayout,
     DependencyError,
     EmbedderError,
-    FloatArray,
     InputError,
     UInt8Array,
     check_choice,
 )
-from maskfix.embed.base import embed_batches, grey_crops
+from maskfix.embed.base import RawBatchEmbedder, fill_batch, grey_crops
 from maskfix.embed.layouts import list_layouts, load_layout
 from maskfix.embed.unscaled import Output, unscaled_output
 from maskfix.weights import file_sha256
@@ -38,8 +37,10 @@ KEYS = ("layout", "range", "colour", "output")
 _TYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
-class OnnxEmbedder:
+class OnnxEmbedder(RawBatchEmbedder):
     """A recogniser in an ONNX file.
+
+    `embed_raw` gives unit vectors where a file scales them in a way that is not known (`unscaled.unscaled_output`).
 
     Args:
         path: The file. It takes one batch of pictures, channels first or last as its input says.
@@ -76,8 +77,7 @@ class OnnxEmbedder:
     ) -> None:
         check_choice("device", device, DEVICES)
         check_choice("colour", colour, COLOURS)
-        if batch_size < 1:
-            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        super().__init__(batch_size)
         if not (all(math.isfinite(end) for end in value_range) and value_range[0] < value_range[1]):
             raise InputError(f"value_range: expected two finite numbers, the lower first, got {value_range}")
         self.path = Path(path).expanduser()
@@ -116,37 +116,8 @@ class OnnxEmbedder:
         except InputError as error:
             raise EmbedderError(f"onnx:{spec}: {error}") from error
 
-    def embed(self, crops: UInt8Array) -> FloatArray:
-        """Embed N crops.
-
-        Args:
-            crops: `(N, S, S, 3)` uint8 RGB in `layout`; N may be 0.
-
-        Returns:
-            `(N, D)` float32 of unit length.
-
-        Raises:
-            InputError: If the crops have another shape or type.
-            EmbedderError: If the network fails on them.
-        """
-        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, self._run)
-
-    def embed_raw(self, crops: UInt8Array) -> FloatArray:
-        """As `embed`, without scaling to unit length, neither here nor as the last step of the file.
-
-        Args:
-            crops: `(N, S, S, 3)` uint8 RGB in `layout`; N may be 0.
-
-        Returns:
-            `(N, D)` float32, as long as the network makes them; of unit length where a file scales them in a way that
-            is not known (`unscaled.unscaled_output`).
-
-        Raises:
-            InputError: If the crops have another shape or type.
-            EmbedderError: If the network fails on them.
-        """
-        run = partial(self._run, source=self._raw)
-        return embed_batches(crops, self.layout.size, self.dimension, self._batch_size, run, raw=True)
+    def _run_raw(self, crops: UInt8Array) -> NDArray[Any]:
+        return self._run(crops, self._raw)
 
     @cached_property
     def _raw(self) -> Output:
@@ -158,8 +129,7 @@ class OnnxEmbedder:
     def _run(self, crops: UInt8Array, source: Output | None = None) -> NDArray[Any]:
         """One batch through the network, to its own output or another."""
         session, output = source or (self._session, self._output)
-        missing = 0 if self._fixed is None else self._fixed - len(crops)
-        filled = np.concatenate([crops, np.repeat(crops[-1:], missing, axis=0)]) if missing else crops
+        filled = fill_batch(crops, self._fixed)
         try:
             vectors = np.asarray(session.run([output], {self._input: self._prepare(filled)})[0])
         except Exception as error:  # onnxruntime has exceptions of its own, without a common base

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from maskfix.base import InputError, UInt8Array
-from maskfix.embed.base import Embedder, RawEmbedder, embed_batches, grey_crops, unit_rows
+from maskfix.base import CropLayout, InputError, UInt8Array
+from maskfix.embed.base import Embedder, RawBatchEmbedder, RawEmbedder, fill_batch, grey_crops, unit_rows
 
 
 class TestUnitRows:
@@ -55,25 +55,37 @@ class TestGreyCrops:
             grey_crops(crops)
 
 
-class TestEmbedBatches:
+class TestRawBatchEmbedder:
     @pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16])
     def test_raw_and_unit_by_hand(self, kind: type) -> None:
-        crops = np.zeros((3, 4, 4, 3), np.uint8)
+        crops = np.zeros((3, 8, 8, 3), np.uint8)
         crops[:, 0, 0, 0] = [3, 6, 0]
         crops[:, 0, 0, 1] = [4, 8, 7]
         sizes = []
 
-        def run(batch: UInt8Array) -> np.ndarray:
-            sizes.append(len(batch))
-            return batch[:, 0, 0, :2].astype(kind)
+        class Corner(RawBatchEmbedder):
+            layout, dimension = CropLayout("corner", 8, ((0.0, 0.0),) * 5), 2
 
-        raw = embed_batches(crops, 4, 2, 2, run, raw=True)
+            def _run(self, crops: UInt8Array) -> np.ndarray:
+                sizes.append(len(crops))
+                return crops[:, 0, 0, :2].astype(kind)
+
+        corner = Corner(2)
+        raw = corner.embed_raw(crops)
         assert (raw.tolist(), raw.dtype) == ([[3, 4], [6, 8], [0, 7]], np.float32)
-        unit = embed_batches(crops, 4, 2, 2, run)
+        unit = corner.embed(crops)
         np.testing.assert_allclose(unit, [[0.6, 0.8], [0.6, 0.8], [0, 1]], atol=1e-6)
         assert sizes == [2, 1, 2, 1]
-        for flag in (False, True):
-            assert embed_batches(crops[:0], 4, 2, 2, run, raw=flag).shape == (0, 2)
+        for embed in (corner.embed, corner.embed_raw):
+            assert embed(crops[:0]).shape == (0, 2)
+
+    def test_fill_batch(self) -> None:
+        crops = np.arange(2 * 12, dtype=np.uint8).reshape(2, 2, 2, 3)
+        assert fill_batch(crops, None) is crops
+        assert fill_batch(crops, 2) is crops
+        filled = fill_batch(crops, 4)
+        assert filled.shape == (4, 2, 2, 3)
+        np.testing.assert_array_equal(filled, crops[[0, 1, 1, 1]])
 
 
 def test_protocol_refuses_other_things() -> None:
