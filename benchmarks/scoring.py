@@ -8,9 +8,8 @@ process held while the step ran, interpreter, libraries and input included; `ext
 before. The count is set back before a step where the kernel allows it (/proc/self/clear_refs); elsewhere making the
 input counts as well. GB are 10^9 bytes.
 
-The products of matrices in `pair_scores` are NumPy's BLAS; which kernels it took is printed first. OPENBLAS_CORETYPE in
-the environment can hold it to older ones than the processor has (Haswell's cost nearly twice the time of those for
-AVX-512), while the yardstick gathers and adds without BLAS.
+The products of matrices in `pair_scores` are oneDNN's, which torch brings; torch is imported before the clock starts, as
+NumPy is. The yardstick gathers and adds without any library of products.
 
 | figure | ours | yardstick |
 |---|---|---|
@@ -98,6 +97,7 @@ def measure_sklearn(scale: float) -> Figures:
 def measure_pair_scores(scale: float) -> Figures:
     """Time and extra memory of `pair_scores`; largest difference to the yardstick on its batches."""
     pairs, gallery, probe = _template_features(scale)
+    pair_scores(gallery[:1], probe[:1], np.zeros(1, np.int32), np.zeros(1, np.int32))  # imports torch
     before = reset_peak()
     seconds = []
     for _ in range(_REPEATS):

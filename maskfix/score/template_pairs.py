@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
 from maskfix.base import BoolArray, FloatArray, InputError, check_dtype, check_shape
 from maskfix.score.templates import Rows, check_rows
 
-_BLOCK_BYTES = 20 * 2**20
-"""Bytes of a block of the gallery x probe matrix; less makes the product of matrices slower, more fits no cache."""
+_BLOCK_BYTES = 15 * 2**20
+"""Bytes of a block of the gallery x probe matrix; less makes the product slower, more fits no cache."""
 
 _PAIRS_AT_ONCE = 1 << 16
 """Pairs picked out of a block at a time: half a megabyte of places, which stays in the cache."""
@@ -37,8 +38,10 @@ def pair_scores(
 
     Blocks of the gallery are multiplied with all probes, and the pairs that are wanted are picked out. That pays where
     the list fills a good part of the grid (IJB-C: a quarter); for a few pairs of many use `cosine_scores`. As many
-    threads as NumPy's BLAS has, at most 8, each take a block at a time, and BLAS is held to one thread of its own
-    meanwhile. Beside the inputs and the scores 20 MB are held for each thread, however long the list is.
+    threads as torch has, at most 8, each take a block at a time. Beside the inputs and the scores 30 MB are held for
+    each thread, however long the list is.
+
+    Products are oneDNN's, which comes with torch and knows every x86 processor; NumPy's where torch lacks it.
 
     Args:
         gallery_features: Unit embeddings of the gallery templates, `(G, D)` float32; a row of zeros stands for a
@@ -75,7 +78,8 @@ def pair_scores(
         out = np.empty(len(gallery_rows), dtype=np.float32)
     check_dtype("out", out, np.float32)
     check_shape("out", out, gallery_rows.shape)
-    _fill(gallery_features, probe_features, gallery_rows, probe_rows, out)
+    if len(out):
+        _fill(gallery_features, probe_features, gallery_rows, probe_rows, out)
     if not (filled[0].all() and filled[1].all()):
         for piece in _cut(len(out), _PAIRS_AT_ONCE):
             out[piece][~(filled[0][gallery_rows[piece]] & filled[1][probe_rows[piece]])] = -np.inf
@@ -86,52 +90,81 @@ def _fill(gallery: FloatArray, probe: FloatArray, gallery_rows: Rows, probe_rows
     """Write the scores of all pairs, those with zeros as well, block by block."""
     pieces = _cut(len(out), _PAIRS_AT_ONCE)
     ends = [(int(gallery_rows[piece].min()), int(gallery_rows[piece].max())) for piece in pieces]
-    blocks = _cut(len(gallery), max(1, _BLOCK_BYTES // (4 * max(1, len(probe)))))
-    tallest = max((block.stop - block.start for block in blocks), default=0)
-    buffers: SimpleQueue[FloatArray] = SimpleQueue()
+    blocks = _cut(len(gallery), max(1, _BLOCK_BYTES // (4 * len(probe))))
 
     def fill(rows: slice) -> None:
-        buffer = buffers.get()
-        block = np.matmul(gallery[rows], probe.T, out=buffer[: rows.stop - rows.start])
+        block = multiply(rows)
         for piece, (lowest, highest) in zip(pieces, ends, strict=True):
             if lowest < rows.stop and highest >= rows.start:
                 is_whole = lowest >= rows.start and highest < rows.stop
                 _pick(block, rows.start, gallery_rows[piece], probe_rows[piece], out[piece], is_whole)
-        buffers.put(buffer)
 
-    with _blas_threads(len(blocks)) as threads:
-        for _ in range(threads):
-            buffers.put(np.empty((tallest, len(probe)), dtype=np.float32))
-        if threads == 1:
+    with _product(gallery, probe) as (multiply, threads, hold):
+        if threads <= 1:
             for rows in blocks:
                 fill(rows)
         else:
-            with ThreadPoolExecutor(threads) as pool:
+            with ThreadPoolExecutor(min(threads, len(blocks), _MOST_THREADS), initializer=hold) as pool:
                 list(pool.map(fill, blocks))
+
+
+Multiply = Callable[[slice], FloatArray]
+"""From rows of the gallery to their products with all probes."""
+
+
+@contextlib.contextmanager
+def _product(gallery: FloatArray, probe: FloatArray) -> Iterator[tuple[Multiply, int, Callable[[], Any]]]:
+    """What multiplies, in how many threads it would, and what holds it to one in each thread of ours.
+
+    Threads of our own do the picking as well, at which those of the library would stand idle; and they need not wait
+    for each other after each product.
+    """
+    import torch
+    from threadpoolctl import ThreadpoolController
+
+    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not (has_onednn and gallery.shape[1]):
+        blas = ThreadpoolController().select(user_api="blas")
+        threads = max((library["num_threads"] for library in blas.info()), default=1)
+        # BLAS counts its threads for the whole process, so they are held here and not where they are used.
+        with blas.limit(limits=1) if threads > 1 else contextlib.nullcontext():
+            yield lambda rows: gallery[rows] @ probe.T, threads, lambda: None
+        return
+    # glibc maps large pieces of memory anew for each product, which costs half as much as the product itself, until one
+    # of this size was freed; from then on it keeps them.
+    np.empty(2 * _BLOCK_BYTES, np.uint8)
+    some, all_probes = _as_tensor(gallery), _as_tensor(probe)
+    openmp = ThreadpoolController().select(user_api="openmp")
+
+    @torch.inference_mode()
+    def multiply(rows: slice) -> FloatArray:
+        # An input in oneDNN's own wrapping is what makes torch ask oneDNN: its other product is MKL's, which has no
+        # kernels for the widest registers of AMD's processors.
+        product: FloatArray = torch.nn.functional.linear(some[rows].to_mkldnn(), all_probes).to_dense().numpy()
+        return product
+
+    def hold() -> None:
+        # torch gives a new thread its count of threads at the first question, so it is asked before the count is set.
+        torch.get_num_threads()
+        openmp.limit(limits=1)
+
+    yield multiply, torch.get_num_threads(), hold
+
+
+def _as_tensor(features: FloatArray) -> Any:
+    """Features as torch sees them, without a copy where they lie row by row."""
+    import torch
+
+    with warnings.catch_warnings():
+        # Features mapped from a file may be read only; so are ours.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(np.ascontiguousarray(features))
 
 
 def _cut(count: int, most: int) -> list[slice]:
     """The numbers from 0 to `count` in pieces of about one size, at most `most`."""
     step = math.ceil(count / max(1, math.ceil(count / most)))
     return [slice(start, min(start + step, count)) for start in range(0, count, max(1, step))]
-
-
-@contextlib.contextmanager
-def _blas_threads(most: int) -> Iterator[int]:
-    """How many threads BLAS has, at most `most`, held to one for each that calls it until the end of the block.
-
-    Threads of our own do the picking as well, at which those of BLAS would stand idle; and they need not wait for each
-    other after each product.
-    """
-    from threadpoolctl import ThreadpoolController
-
-    blas = ThreadpoolController().select(user_api="blas")
-    threads = min(most, _MOST_THREADS, max((library["num_threads"] for library in blas.info()), default=1))
-    if threads <= 1:
-        yield 1
-        return
-    with blas.limit(limits=1, user_api="blas"):
-        yield threads
 
 
 def _pick(block: FloatArray, start: int, gallery_rows: Rows, probe_rows: Rows, out: FloatArray, is_whole: bool) -> None:

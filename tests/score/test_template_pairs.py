@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from benchmarks.scoring import gather_loop, loop_inputs
@@ -23,8 +24,17 @@ def unit(rng: np.random.Generator, count: int, size: int = 40) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def blas_threads() -> int:
-    return max(part["num_threads"] for part in threadpool_info() if part["user_api"] == "blas")
+def threads_of(library: str) -> int:
+    return max(part["num_threads"] for part in threadpool_info() if part["user_api"] == library)
+
+
+@pytest.fixture(params=["onednn", "numpy"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What multiplies: oneDNN, as torch has it here, or NumPy's BLAS, as where torch lacks it."""
+    if request.param == "onednn" and not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: request.param == "onednn")
+    return str(request.param)
 
 
 class TestPairScores:
@@ -39,7 +49,7 @@ class TestPairScores:
     @pytest.mark.parametrize("pairs_at_once", [3, 100_000])
     @pytest.mark.parametrize("in_order", [True, False])
     def test_equals_slow_twin(
-        self, block_rows: int, pairs_at_once: int, in_order: bool, monkeypatch: pytest.MonkeyPatch
+        self, block_rows: int, pairs_at_once: int, in_order: bool, library: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rng = np.random.default_rng(0)
         gallery, probe = unit(rng, 30), unit(rng, 50)
@@ -53,9 +63,8 @@ class TestPairScores:
         assert pair_scores(gallery, probe, *rows, out=out) is out
         np.testing.assert_allclose(out, slow_pair_scores(gallery, probe, *rows), atol=1e-6)
 
-    @pytest.mark.parametrize("threads", [1, 2])
     @pytest.mark.parametrize("in_order", [True, False])
-    def test_threads_change_no_bit(self, threads: int, in_order: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_threads_change_no_bit(self, in_order: bool, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
         rng = np.random.default_rng(3)
         gallery, probe = unit(rng, 300, 512), unit(rng, 400, 512)
         rows = rng.integers(300, size=4000), rng.integers(400, size=4000)
@@ -67,20 +76,49 @@ class TestPairScores:
         pick = template_pairs._pick
 
         def watched(*arguments: Any) -> None:
-            name = threading.current_thread().name
-            assert name in used or blas_threads() == 1
-            used.add(name)
+            used.add(threading.current_thread().name)
+            assert threads_of("blas" if library == "numpy" else "openmp") == 1
             time.sleep(0.001)
             pick(*arguments)
 
         monkeypatch.setattr(template_pairs, "_pick", watched)
-        with threadpool_limits(threads, "blas"):
+        found = []
+        before = torch.get_num_threads()
+        for threads in (1, 2):
+            used.clear()
+            torch.set_num_threads(threads)
+            try:
+                with threadpool_limits(threads, "blas"):
+                    found.append(pair_scores(gallery, probe, *rows))
+                    assert threads_of("blas") == threads
+                assert torch.get_num_threads() == threads
+            finally:
+                torch.set_num_threads(before)
+            assert len(used) == threads
+        np.testing.assert_array_equal(*found)
+        np.testing.assert_allclose(found[0], (gallery @ probe.T)[rows], atol=1e-6)
+
+    @pytest.mark.filterwarnings("error")
+    def test_read_only_and_strided_features(self, library: str) -> None:
+        rng = np.random.default_rng(4)
+        gallery, probe = unit(rng, 30), unit(rng, 50)
+        rows = rng.integers(30, size=400), rng.integers(50, size=400)
+        wanted = pair_scores(gallery, probe, *rows)
+        gallery.setflags(write=False)
+        backwards = np.asfortranarray(probe[::-1])[::-1]
+        np.testing.assert_allclose(pair_scores(gallery, backwards, *rows), wanted, atol=1e-6)
+
+    def test_coarse_products_elsewhere_leave_scores_exact(self) -> None:
+        rng = np.random.default_rng(5)
+        gallery, probe = unit(rng, 64, 512), unit(rng, 256, 512)
+        rows = np.divmod(np.arange(64 * 256), 256)
+        torch.set_float32_matmul_precision("medium")
+        try:
             scores = pair_scores(gallery, probe, *rows)
-            assert blas_threads() == threads
-        assert len(used) == threads
-        with threadpool_limits(1, "blas"):
-            blocks = [gallery[start : start + 30] @ probe.T for start in range(0, 300, 30)]
-        np.testing.assert_array_equal(scores, np.concatenate(blocks)[rows].clip(-1, 1))
+        finally:
+            torch.set_float32_matmul_precision("highest")
+        wide = gallery.astype(np.float64) @ probe.T.astype(np.float64)
+        np.testing.assert_allclose(scores, wide.ravel(), atol=1e-6)
 
     @pytest.mark.parametrize(
         ("count", "most", "sizes"), [(10, 4, [4, 4, 2]), (3531, 267, [253] * 13 + [242]), (4, 9, [4]), (0, 5, [])]
