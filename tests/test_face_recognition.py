@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from maskfix import face_recognition as ours
 from maskfix.base import DependencyError, InputError, UInt8Array, write_image
 from maskfix.deocclude import Deoccluder
-from maskfix.restore import create_network
 from maskfix.weights import save_weights
+from tests.random_networks import biased_network
 
 pytestmark = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("dlib", "face_recognition_models", "face_recognition")),
@@ -59,13 +58,7 @@ def real() -> ModuleType:
 
 def blind(bias: float) -> Deoccluder:
     """A random network that takes everything (bias 20) or nothing (bias -20) for occluded."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        network = create_network("cadf_small_128")
-    with torch.no_grad():
-        network.decoder.occlusion.weight.zero_()
-        network.decoder.occlusion.bias.fill_(bias)  # type: ignore[union-attr]
-    return Deoccluder(network, device="cpu")
+    return Deoccluder(biased_network(bias), device="cpu")
 
 
 @pytest.fixture(scope="module")

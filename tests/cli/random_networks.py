@@ -6,21 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from maskfix.cli import main
-from maskfix.restore import create_network
 from maskfix.weights import save_weights
+from tests.random_networks import biased_network
 
 
 def save_random_weights(folder: Path, bias: float) -> Path:
-    """A weights file whose occlusion map is that of the bias everywhere: all for 20, nothing for -20."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        network = create_network("cadf_small_128")
-    with torch.no_grad():
-        network.decoder.occlusion.weight.zero_()
-        network.decoder.occlusion.bias.fill_(bias)  # type: ignore[union-attr]
+    """A weights file of `biased_network`."""
+    network = biased_network(bias)
     path = folder / f"cadf_small_128.bias{bias:+.0f}.safetensors"
     save_weights(path, network.state_dict(), "cadf_small_128")
     return path

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from maskfix import deepface as ours
 from maskfix.base import InputError, UInt8Array
 from maskfix.deocclude import Deoccluder
-from maskfix.restore import create_network
+from tests.random_networks import biased_network
 
 DeepFace = pytest.importorskip(
     "deepface.DeepFace", reason="deepface is not installed here; make test-deepface runs these", exc_type=ImportError
@@ -32,13 +31,7 @@ REGISTRY = modeling.AVAILABLE_MODELS["facial_recognition"]
 
 def blind(bias: float) -> Deoccluder:
     """A random network that takes everything (bias 20) or nothing (bias -20) for occluded."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        network = create_network("cadf_small_128")
-    with torch.no_grad():
-        network.decoder.occlusion.weight.zero_()
-        network.decoder.occlusion.bias.fill_(bias)  # type: ignore[union-attr]
-    return Deoccluder(network, device="cpu")
+    return Deoccluder(biased_network(bias), device="cpu")
 
 
 @pytest.fixture(scope="module")
