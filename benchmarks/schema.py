@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.schema_parts import (
+    BOOTSTRAP,
     BY_CLASS,
     CI,
+    COMPLETION,
     COUNT,
+    EMBEDDER,
+    FAILURES,
     FRACTION,
     FRACTION_OR_NULL,
+    KINDS,
     NAME,
     NUMBER_OR_NULL,
     POINT,
@@ -18,8 +23,8 @@ from benchmarks.schema_parts import (
     SHA256,
     SIGNED,
     SIGNED_CI,
-    TEXT,
     TRANSFER,
+    WEIGHTS,
     object_of,
     validate,
 )
@@ -73,19 +78,12 @@ REPORT_SCHEMA: dict[str, Any] = {
             "recovered_fused": _RECOVERED,
             "difference": object_of({"completed_minus_masked": _DIFFERENCE}, extra=_DIFFERENCE),
             "harmlessness": _DIFFERENCE,
-            "bootstrap": {
-                "oneOf": [{"type": "null"}, object_of({"subjects": COUNT, "replicates": COUNT})],
-            },
-            "completion": {"type": "object", "additionalProperties": NUMBER_OR_NULL},
-            "failures": object_of(
-                {
-                    "no_face": {"type": "object", "additionalProperties": TEXT},
-                    "not_masked": {"type": "object", "additionalProperties": TEXT},
-                }
-            ),
-            "embedder": object_of({"spec": NAME, "name": NAME, "sha256": SHA256, "dimension": COUNT, "layout": NAME}),
-            "weights": object_of({"name": NAME, "arch": NAME, "sha256": SHA256, "licence": TEXT, "data": TEXT}),
-            "masks": object_of({"source": NAME, "kinds": {"type": "array", "items": NAME, "minItems": 1}}),
+            "bootstrap": BOOTSTRAP,
+            "completion": COMPLETION,
+            "failures": FAILURES,
+            "embedder": object_of(EMBEDDER),
+            "weights": WEIGHTS,
+            "masks": object_of({"source": NAME, "kinds": KINDS}),
             "detector": object_of({"name": NAME, "version": NAME, "detected": COUNT}),
             **PROVENANCE,
             "platform": object_of({"system": NAME, "cpus": COUNT, "device": NAME}),

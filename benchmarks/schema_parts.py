@@ -47,6 +47,18 @@ POINT = object_of(
 TRANSFER = object_of({"threshold": NUMBER_OR_NULL, "fmr": FRACTION, "fnmr": FRACTION})
 BY_CLASS = object_of({"genuine": COUNT, "impostor": COUNT})
 
+BOOTSTRAP = {"oneOf": [{"type": "null"}, object_of({"subjects": COUNT, "replicates": COUNT})]}
+COMPLETION = {"type": "object", "additionalProperties": NUMBER_OR_NULL}
+FAILURES = object_of(
+    {
+        "no_face": {"type": "object", "additionalProperties": TEXT},
+        "not_masked": {"type": "object", "additionalProperties": TEXT},
+    }
+)
+EMBEDDER = {"spec": NAME, "name": NAME, "sha256": SHA256, "dimension": COUNT, "layout": NAME}
+WEIGHTS = object_of({"name": NAME, "arch": NAME, "sha256": SHA256, "licence": TEXT, "data": TEXT})
+KINDS = {"type": "array", "items": NAME, "minItems": 1}
+
 PROVENANCE = {
     "settings": {"type": "object"},
     "seed": {"type": "integer"},

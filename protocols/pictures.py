@@ -17,6 +17,22 @@ from maskfix.occlude import PAPER_KINDS, OcclusionRecord, parse_kind
 METHODS = ("clean", "masked", "completed", "fused", "clean_completed")
 """What a probe can have gone through; gallery pictures are always clean."""
 
+
+def methods_of(fuse: float | None, clean_completed: bool) -> tuple[str, ...]:
+    """Those of `METHODS` that a run measures.
+
+    Args:
+        fuse: Share of the completed face in the fused embedding; without it there is no fused method.
+        clean_completed: Whether clean probes are completed as well.
+
+    Example:
+        >>> methods_of(None, clean_completed=False)
+        ('clean', 'masked', 'completed')
+    """
+    absent = {"fused": fuse is None, "clean_completed": not clean_completed}
+    return tuple(method for method in METHODS if not absent.get(method))
+
+
 PROBE_ROLE = "probe"
 """Role in the draw of the masks: a picture wears one mask as a probe, in whatever pair it occurs."""
 
@@ -73,8 +89,7 @@ class ProbeSettings:
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods that a run with these settings measures."""
-        absent = {"fused": self.fuse is None, "clean_completed": not self.clean_completed}
-        return tuple(method for method in METHODS if not absent.get(method))
+        return methods_of(self.fuse, self.clean_completed)
 
 
 class Pictures(NamedTuple):

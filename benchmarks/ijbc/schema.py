@@ -6,19 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.schema_parts import (
+    BOOTSTRAP,
     BY_CLASS,
     CI,
+    COMPLETION,
     COUNT,
+    EMBEDDER,
+    FAILURES,
     FRACTION,
+    KINDS,
     NAME,
     NUMBER_OR_NULL,
     POINT,
     PROVENANCE,
-    SHA256,
     SIGNED,
     SIGNED_CI,
-    TEXT,
     TRANSFER,
+    WEIGHTS,
     object_of,
     validate,
 )
@@ -91,30 +95,16 @@ REPORT_SCHEMA: dict[str, Any] = {
             "recovered_fused": _RECOVERED,
             "difference": object_of({"completed_minus_masked": _DIFFERENCE}, extra=_DIFFERENCE),
             "harmlessness": _DIFFERENCE,
-            "bootstrap": {"oneOf": [{"type": "null"}, object_of({"subjects": COUNT, "replicates": COUNT})]},
-            "completion": {"type": "object", "additionalProperties": NUMBER_OR_NULL},
+            "bootstrap": BOOTSTRAP,
+            "completion": COMPLETION,
             "rows": object_of({"gallery": _SIDE, "probe": _SIDE}),
-            "failures": object_of(
-                {
-                    "no_face": {"type": "object", "additionalProperties": TEXT},
-                    "not_masked": {"type": "object", "additionalProperties": TEXT},
-                }
-            ),
-            "embedder": object_of(
-                {
-                    "spec": NAME,
-                    "name": NAME,
-                    "sha256": SHA256,
-                    "dimension": COUNT,
-                    "layout": NAME,
-                    "lengths": {"enum": ["raw", "unit"]},
-                }
-            ),
-            "weights": object_of({"name": NAME, "arch": NAME, "sha256": SHA256, "licence": TEXT, "data": TEXT}),
+            "failures": FAILURES,
+            "embedder": object_of({**EMBEDDER, "lengths": {"enum": ["raw", "unit"]}}),
+            "weights": WEIGHTS,
             "masks": object_of(
                 {
                     "source": NAME,
-                    "kinds": {"type": "array", "items": NAME, "minItems": 1},
+                    "kinds": KINDS,
                     "units": {"type": "object", "additionalProperties": COUNT},
                 }
             ),

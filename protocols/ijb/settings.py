@@ -13,7 +13,7 @@ from maskfix.occlude import PAPER_KINDS, Occluder, parse_kind
 from maskfix.plugin.base import GATE_THRESHOLD
 from maskfix.weights import WeightsRow
 from protocols.base import Restorer
-from protocols.pictures import METHODS
+from protocols.pictures import methods_of
 
 MODES = ("always", "gate")
 """What is done with a masked probe, see `FeatureSettings.mode`."""
@@ -70,8 +70,7 @@ class FeatureSettings:
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods that are measured: those of `protocols.METHODS` that are asked for."""
-        absent = {"fused": self.fuse is None, "clean_completed": not self.clean_completed}
-        return tuple(method for method in METHODS if not absent.get(method))
+        return methods_of(self.fuse, self.clean_completed)
 
 
 @dataclass(frozen=True)
