@@ -27,6 +27,7 @@ from benchmarks.ablation_runs import (
 )
 from benchmarks.ablation_table import RECOVERED, compare, format_ablation, masked_figures
 from benchmarks.lfw import Bars
+from benchmarks.options import Device, Templates
 from benchmarks.report import commit_of_checkout, package_versions
 from maskfix.base import InputError, check_choice, check_range, replacing, resolve_device
 from maskfix.cli.shared import one_line_errors
@@ -281,9 +282,7 @@ def main(
     more_identity: Annotated[
         list[Path] | None, typer.Option(help="faceres.json or mobileface.json, for the identity term as well.")
     ] = None,
-    templates: Annotated[
-        Path | None, typer.Option(help="Mask templates in MaskTheFace's layout; without it, maskfix's own drawings.")
-    ] = None,
+    templates: Templates = None,
     config: Annotated[
         Path | None, typer.Option(help="Stage 2's TOML for all variants; this module's BASE without it.")
     ] = None,
@@ -295,7 +294,7 @@ def main(
     ] = "0,0.05,0.1,0.2,0.5,1",
     limit: Annotated[int | None, typer.Option(help="Take figures on so many held-out faces only.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything; the configuration's without it.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     workers: Annotated[int, typer.Option(help="Processes that make batches.")] = 1,
     replicates: Annotated[int, typer.Option(help="Draws of the bootstrap over faces; 0 for no intervals.")] = 1000,
 ) -> None:

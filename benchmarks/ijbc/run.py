@@ -17,6 +17,7 @@ from benchmarks.ijbc.saved import load_run
 from benchmarks.ijbc.selection import Selection
 from benchmarks.ijbc.table import describe, format_table
 from benchmarks.lfw import Bars
+from benchmarks.options import CleanCompleted, Detector, Device, DropFailed, Fuse, Kind, Replicates, Templates, Weights
 from benchmarks.report import REPORT, check_out, folder_names, staged
 from maskfix.base import DatasetError, check_choice, check_range, resolve_device
 from maskfix.cli.shared import one_line_errors
@@ -196,12 +197,8 @@ def run_command(
     out: Annotated[
         Path, typer.Option(help="Folder for the report. A run that was killed goes on if it is started again.")
     ],
-    weights: Annotated[
-        str, typer.Option(help="Name or .safetensors file of the completing network.")
-    ] = "cadf_small_128",
-    templates: Annotated[
-        Path | None, typer.Option(help="Mask templates in MaskTheFace's layout; without it, maskfix's own drawings.")
-    ] = None,
+    weights: Weights = "cadf_small_128",
+    templates: Templates = None,
     layout: Annotated[str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; found by itself when left out.")] = None,
     name: Annotated[
         str | None,
@@ -214,25 +211,16 @@ def run_command(
     keep_norm: Annotated[
         bool, typer.Option(help="Keep the length of each face's embedding, where the recogniser gives one.")
     ] = True,
-    kind: Annotated[
-        list[str] | None, typer.Option(help="Mask kinds to draw from; repeat it. The paper's nine when left out.")
-    ] = None,
+    kind: Kind = None,
     seed: Annotated[int, typer.Option(help="Seed of masks, sample, bootstrap and panel.")] = 0,
     mode: Annotated[str, typer.Option(help="always, or gate: leave probes alone that look unmasked.")] = "always",
     threshold: Annotated[float, typer.Option(help="Covered share of the face that counts as masked, for gate.")] = 0.04,
-    fuse: Annotated[
-        float | None,
-        typer.Option(help="Add a row: embeddings of the completed (this share) and masked face, mixed. From 0 to 1."),
-    ] = None,
-    clean_completed: Annotated[
-        bool, typer.Option(help="Also send the clean probes through the completion, to show what that costs.")
-    ] = False,
-    drop_failed: Annotated[
-        bool, typer.Option("--drop-failed", help="Leave out pairs in which anything failed instead of counting them.")
-    ] = False,
-    replicates: Annotated[int, typer.Option(help="Draws of the subject bootstrap; 0 for no intervals.")] = 1000,
-    detector: Annotated[str, typer.Option(help="auto, mesh or mtcnn.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    fuse: Fuse = None,
+    clean_completed: CleanCompleted = False,
+    drop_failed: DropFailed = False,
+    replicates: Replicates = 1000,
+    detector: Detector = "auto",
+    device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Faces per step.")] = 64,
     threads: Annotated[int, typer.Option(help="Threads that read and mask pictures.")] = 2,
     save_seconds: Annotated[float, typer.Option(help="Seconds between two savings of what is done.")] = 60.0,
