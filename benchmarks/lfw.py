@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from benchmarks.html_report import PAGE, html
+from benchmarks.options import CleanCompleted, Detector, Device, DropFailed, Fuse, Kind, Replicates, Templates, Weights
 from benchmarks.report import Parts, check_out, folder_names, write_run
 from benchmarks.table import format_table
 from maskfix.base import InputError, check_choice, resolve_device
@@ -139,7 +140,11 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     data: Annotated[Path, typer.Option(help="LFW: pairs.txt and the pictures, in any of the usual layouts.")],
     embedder: Annotated[
-        list[str], typer.Option(help="arcface:PATH.onnx, arcface:PACK or dlib; repeat it for several at once.")
+        list[str],
+        typer.Option(
+            help="arcface:PATH.onnx, arcface:PACK, dlib or lightcnn9; repeat it for several at once, which also gives "
+            "one table and one ROC figure of all."
+        ),
     ],
     out: Annotated[
         Path,
@@ -148,35 +153,22 @@ def main(
             "and detector."
         ),
     ],
-    weights: Annotated[
-        str, typer.Option(help="Name or .safetensors file of the completing network.")
-    ] = "cadf_small_128",
-    templates: Annotated[
-        Path | None, typer.Option(help="Mask templates in MaskTheFace's layout; without it, maskfix's own drawings.")
-    ] = None,
+    weights: Weights = "cadf_small_128",
+    templates: Templates = None,
     probe: Annotated[
         str,
         typer.Option(help="Which side of a pair is the probe: second, first, or both (all 12,000 comparisons pooled)."),
     ] = "second",
     limit_folds: Annotated[int | None, typer.Option(help="Run the first so many folds only.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Photographs per step.")] = 32,
     seed: Annotated[int, typer.Option(help="Seed of the masks, the bootstrap and the panel.")] = 0,
-    drop_failed: Annotated[
-        bool, typer.Option("--drop-failed", help="Leave out pairs in which anything failed instead of counting them.")
-    ] = False,
-    clean_completed: Annotated[
-        bool, typer.Option(help="Also send the clean probes through the completion, to show what that costs.")
-    ] = True,
-    kind: Annotated[
-        list[str] | None, typer.Option(help="Mask kinds to draw from; repeat it. The paper's nine when left out.")
-    ] = None,
-    fuse: Annotated[
-        float | None,
-        typer.Option(help="Add a row: embeddings of the completed (this share) and masked face, mixed. From 0 to 1."),
-    ] = None,
-    detector: Annotated[str, typer.Option(help="auto, mesh or mtcnn.")] = "auto",
-    replicates: Annotated[int, typer.Option(help="Draws of the subject bootstrap; 0 for no intervals.")] = 1000,
+    drop_failed: DropFailed = False,
+    clean_completed: CleanCompleted = True,
+    kind: Kind = None,
+    fuse: Fuse = None,
+    detector: Detector = "auto",
+    replicates: Replicates = 1000,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for landmarks instead of landmarks-cache beside OUT.")
     ] = None,

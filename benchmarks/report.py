@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.schema import REPORT_FORMAT, validate_report
-from benchmarks.table import describe, format_table
+from benchmarks.table import describe, format_recognisers, format_table
 from maskfix import __version__
 from maskfix.align import LandmarkDetector
 from maskfix.base import InputError
 from maskfix.embed.base import Embedder
 from maskfix.occlude import Occluder, write_manifest
 from maskfix.plot import CompletionPanelDisplay, RocDisplay
-from maskfix.plot.saved import SavedScores, save_scores
+from maskfix.plot.saved import OVERLAID, SavedScores, save_scores
 from maskfix.weights import WeightsRow
 from protocols import Example, LfwDataset, LfwResult, LfwSettings, summarise
 
@@ -157,6 +157,8 @@ def write_run(
 ) -> dict[str, dict[str, Any]]:
     """Write all files of a run: into `out`, or into a folder a recogniser below it where there are several.
 
+    Several also get one table and one figure of all, `table.md`, `roc.png` and `roc.pdf` in `out`.
+
     Everything is written into a hidden folder beside `out` first and moved when it is whole.
 
     Args:
@@ -179,6 +181,8 @@ def write_run(
             report = build_report(parts, result, place, embedder, spec)
             _write_files(stage / folder, parts.dataset, result, place, report)
             reports[folder] = report
+        if len(reports) > 1:
+            _write_overview(stage, result, reports)
     return reports
 
 
@@ -267,6 +271,22 @@ def _write_files(folder: Path, dataset: LfwDataset, result: LfwResult, place: in
     (folder / "table.md").write_text(f"{describe(report)}\n{format_table(report)}\n", encoding="utf-8")
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
+
+
+def _write_overview(folder: Path, result: LfwResult, reports: Mapping[str, Mapping[str, Any]]) -> None:
+    """One table and one figure of all recognisers, by their folders' names."""
+    display = RocDisplay.from_recognisers(
+        {
+            name: {method: (scores[method], result.trials.same) for method in OVERLAID}
+            for name, scores in zip(reports, result.scores, strict=True)
+        }
+    )
+    display.plot(title="LFW View 2")
+    display.save(folder / "roc.png")
+    display.save(folder / "roc.pdf")
+    weights = next(iter(reports.values()))["weights"]["name"]
+    text = f"# LFW: {len(reports)} recognisers behind {weights}\n\n{format_recognisers(reports)}\n"
+    (folder / "table.md").write_text(text, encoding="utf-8")
 
 
 def draw_panel(pictures: Sequence[str], examples: Sequence[Example]) -> CompletionPanelDisplay:

@@ -8,7 +8,7 @@ process held while the step ran, interpreter, libraries and input included; `ext
 before. The count is set back before a step where the kernel allows it (/proc/self/clear_refs); elsewhere making the
 input counts as well. GB are 10^9 bytes.
 
-The products of matrices in `pair_scores` are oneDNN's, which torch brings; torch is imported before the clock starts, as
+The products of matrices in `pair_scores` are oneDNN's, which torch brings; it is imported before the clock starts, as
 NumPy is. The yardstick gathers and adds without any library of products.
 
 | figure | ours | yardstick |

@@ -55,6 +55,33 @@ def format_table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def format_recognisers(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """Reports of several recognisers in one Markdown table, and what completion gains each; rates in percent.
+
+    Args:
+        reports: The report of each recogniser of one run, by its name.
+    """
+    lines = [
+        "| recogniser | probe | AUC | EER | TPR@FPR=1% | TPR@FPR=0.1% | accuracy |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for recogniser, report in reports.items():
+        for place, (name, method) in enumerate(report["methods"].items()):
+            cells = _method_cells(method)
+            named = [recogniser if place == 0 else "", method_name(name)]
+            lines.append(f"| {' | '.join([*named, *cells[:4], cells[6]])} |")
+    lines += [
+        "",
+        "| completed minus masked | AUC | TPR@FPR=1% | TPR@FPR=0.1% | recovered share of the loss, %, of each |",
+        "|---|---|---|---|---|",
+    ]
+    for recogniser, report in reports.items():
+        gains = _difference_cells(report["difference"]["completed_minus_masked"])
+        shares = [percent(report["recovered"][figure]) for figure in ("auc", "0.01", "0.001")]
+        lines.append(f"| {' | '.join([recogniser, *gains, ', '.join(shares)])} |")
+    return "\n".join(lines)
+
+
 def describe(report: Mapping[str, Any]) -> str:
     """The run in a few lines of Markdown, to stand above its table."""
     protocol, embedder, weights = report["protocol"], report["embedder"], report["weights"]
@@ -70,14 +97,18 @@ def describe(report: Mapping[str, Any]) -> str:
 
 def _method_row(name: str, method: Mapping[str, Any]) -> str:
     """One row of the first table."""
+    return f"| {' | '.join([name, *_method_cells(method)])} |"
+
+
+def _method_cells(method: Mapping[str, Any]) -> list[str]:
+    """What the first table tells of a method."""
     points = [method["tpr_at_fpr"][key] for key in ("0.01", "0.001")]
     accuracy = method["accuracy"]
     right = "" if accuracy["mean"] is None else f"{percent(accuracy['mean'])} ± {percent(accuracy['se'])}"
     failed = [
         sum(sum(method["failures"][side].values()) for side in sides) for sides in (("gallery", "probe"), ("masking",))
     ]
-    cells = [
-        name,
+    return [
         with_interval(method["auc"], method["auc_ci95"]),
         percent(method["eer"]),
         *(with_interval(point["tpr"], point["ci95"]) for point in points),
@@ -85,7 +116,6 @@ def _method_row(name: str, method: Mapping[str, Any]) -> str:
         right,
         f"{failed[0]}, {failed[1]}",
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def _point_rows(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -102,8 +132,11 @@ def _point_rows(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _difference_row(name: str, difference: Mapping[str, Any]) -> str:
-    cells = [with_interval(difference[key]["value"], difference[key]["ci95"], "+") for key in ("auc", "0.01", "0.001")]
-    return f"| {name} | {' | '.join(cells)} |"
+    return f"| {' | '.join([name, *_difference_cells(difference)])} |"
+
+
+def _difference_cells(difference: Mapping[str, Any]) -> list[str]:
+    return [with_interval(difference[key]["value"], difference[key]["ci95"], "+") for key in ("auc", "0.01", "0.001")]
 
 
 def percent(value: float | None, digits: int = 2) -> str:

@@ -86,7 +86,14 @@ def test_main__several_recognisers_and_second_run(tmp_path: Path) -> None:
     out = tmp_path / "lfw"
     done = call(*arguments(tmp_path / "data", out), "--embedder", "other", "--probe", "both", "--limit-folds", "1")
     assert done.exit_code == 0, done.stderr
-    assert {path.name for path in out.iterdir()} == {"arcface-middle", "other-one", "report.html"}
+    own = {"arcface-middle", "other-one"}
+    assert {path.name for path in out.iterdir()} == {*own, "report.html", "table.md", "roc.png", "roc.pdf"}
+    rows = [line.split(" | ") for line in (out / "table.md").read_text().splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows if row[0].strip("| ") in own] == ["| arcface-middle", "| other-one"] * 2
+    first = json.loads((out / "other-one" / "report.json").read_text())["methods"]["clean"]
+    assert rows[1 + [row[0] for row in rows[1:]].index("| other-one")][2].startswith(f"{100 * first['auc']:.2f}")
+    height, width, _ = read_image(out / "roc.png").shape
+    assert width > height > 300
     assert "other/one" in (out / "report.html").read_text()
     for name in ("arcface-middle", "other-one"):
         report = json.loads((out / name / "report.json").read_text())
