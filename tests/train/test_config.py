@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from maskfix.base import InputError
-from maskfix.train.config import CommonConfig, CompletionConfig, SiameseConfig, ViewConfig, as_plain, load_config
+from maskfix.train.config import (
+    CommonConfig,
+    CompletionConfig,
+    DistillationConfig,
+    SiameseConfig,
+    ViewConfig,
+    as_plain,
+    load_config,
+)
 
 COMMITTED = Path(__file__).resolve().parents[2] / "weights" / "training"
 
@@ -128,6 +136,7 @@ def test_load_config__missing_or_binary_file(tmp_path: Path) -> None:
 def test_load_config__committed_files() -> None:
     assert load_config(SiameseConfig, COMMITTED / "siamese.toml").network == "cadf_small_128"
     assert load_config(CompletionConfig, COMMITTED / "completion.toml").network == "cadf_small_128"
+    assert load_config(DistillationConfig, COMMITTED / "recogniser.toml").network == "lightcnn9"
 
 
 def test_as_plain__survives_json() -> None:
