@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import mmap
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +23,11 @@ SPACES, COMMAS = " ", ","
 
 _BLOCK = 1 << 18
 _SHOWN = 80
+
+_SPAN_BYTES = 1 << 24
+"""Bytes that are worth a thread: pandas lets others run while it parses."""
+
+_MOST_THREADS = 8
 
 _PATTERNS = {
     "id": rb"[0-9]{1,9}",
@@ -160,38 +168,100 @@ def _with_header(path: Path, first: str, fields: Sequence[Field]) -> _Shape:
 
 
 def _parse(path: Path, shape: _Shape, fields: Sequence[Field]) -> dict[str, NDArray[Any]]:
-    """The fast way: pandas in blocks of rows.
+    """The fast way: pandas in blocks of rows, a span of the file in each of some threads.
 
     Raises:
         ValueError: If anything is wrong; what and where has to be found out afterwards.
     """
-    import pandas as pd
-
-    wanted = {str(place): field for place, field in enumerate(shape.columns) if field is not None}
-    blocks: dict[str, list[NDArray[Any]]] = {field.name: [] for field in fields}
-    dtypes: Mapping[str, Any] = {name: _PARSED[field.kind] for name, field in wanted.items()}
-    with pd.read_csv(
-        path,
-        sep=shape.separator,
-        header=None,
-        skiprows=int(shape.header),
-        names=[str(place) for place in range(len(shape.columns))],
-        usecols=list(wanted) if shape.header else None,
-        dtype=dtypes,
-        index_col=False,
-        quoting=csv.QUOTE_NONE,
-        keep_default_na=False,
-        na_values=[""],
-        na_filter=any(field.optional for field in fields),
-        chunksize=_BLOCK,
-    ) as reader:
-        for block in reader:
-            for name, field in wanted.items():
-                blocks[field.name].append(_narrow(block[name].to_numpy(), field))
-    table = {name: np.concatenate(parts) for name, parts in blocks.items()}
+    spans = _spans(path, shape)
+    if len(spans) == 1:
+        parts = [_parse_span(path, shape, spans[0])]
+    else:
+        with ThreadPoolExecutor(len(spans)) as pool:
+            parts = list(pool.map(lambda span: _parse_span(path, shape, span), spans))
+    table = {field.name: np.concatenate([one for part in parts for one in part[field.name]]) for field in fields}
     if not len(table[fields[0].name]):
         raise ValueError("no rows")
     return table
+
+
+def _spans(path: Path, shape: _Shape) -> list[tuple[int, int]]:
+    """Where to cut a file, between lines, so that each processor has something of a large one.
+
+    Raises:
+        ValueError: If the first line of a span is not as it should be, about which pandas is lenient.
+    """
+    size = path.stat().st_size
+    count = max(1, min(os.cpu_count() or 1, _MOST_THREADS, size // _SPAN_BYTES))
+    starts = [0]
+    with path.open("rb") as stream:
+        for place in range(1, count):
+            stream.seek(max(starts[-1], size * place // count))
+            stream.readline()
+            start, line = stream.tell(), stream.readline()
+            while line and not line.strip():
+                start, line = stream.tell(), stream.readline()
+            if line and not re.fullmatch(shape.line, line.removesuffix(b"\n"), re.DOTALL):
+                raise ValueError(f"unexpected line at byte {start}")
+            if line:
+                starts.append(start)
+    return list(pairwise([*starts, size]))
+
+
+class _Span(io.RawIOBase):
+    """Some bytes of a file, as a file."""
+
+    def __init__(self, path: Path, start: int, stop: int) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._file.seek(start)
+        self._left = stop - start
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(memoryview(buffer)[: self._left]) or 0
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _parse_span(path: Path, shape: _Shape, span: tuple[int, int]) -> dict[str, list[NDArray[Any]]]:
+    """The columns of some lines, block by block.
+
+    Raises:
+        ValueError: If anything is wrong.
+    """
+    import pandas as pd
+
+    wanted = {str(place): field for place, field in enumerate(shape.columns) if field is not None}
+    blocks: dict[str, list[NDArray[Any]]] = {field.name: [] for field in wanted.values()}
+    dtypes: Mapping[str, Any] = {name: _PARSED[field.kind] for name, field in wanted.items()}
+    with (
+        io.BufferedReader(_Span(path, *span), 1 << 18) as text,
+        pd.read_csv(
+            text,
+            sep=shape.separator,
+            header=None,
+            skiprows=int(shape.header and span[0] == 0),
+            names=[str(place) for place in range(len(shape.columns))],
+            usecols=list(wanted) if shape.header else None,
+            dtype=dtypes,
+            index_col=False,
+            quoting=csv.QUOTE_NONE,
+            keep_default_na=False,
+            na_values=[""],
+            na_filter=any(field.optional for field in wanted.values()),
+            chunksize=_BLOCK,
+        ) as reader,
+    ):
+        for block in reader:
+            for name, field in wanted.items():
+                blocks[field.name].append(_narrow(block[name].to_numpy(), field))
+    return blocks
 
 
 def _narrow(values: NDArray[Any], field: Field) -> NDArray[Any]:

@@ -9,9 +9,19 @@ import numpy as np
 import pytest
 
 from maskfix.base import DatasetError
-from protocols.ijb import pair_list
+from protocols.ijb import pair_list, tables
 from protocols.ijb.pair_list import cache_path, read_matches, read_pair_list
 
+
+@pytest.fixture(autouse=True, params=[None, 1, 3], ids=["whole", "spans", "few spans"])
+def spans(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read files as they come, or in as many spans as there are processors, whatever their size."""
+    if request.param:
+        monkeypatch.setattr("protocols.ijb.tables._SPAN_BYTES", 1)
+        monkeypatch.setattr("os.cpu_count", lambda: 2 * request.param)
+
+
+FIELDS = (tables.Field("gallery", "id"), tables.Field("probe", "id"), tables.Field("label", "flag"))
 GOOD = ["10 41 1", "10 42 0", "999999999 0 1", "20 41 0"]
 
 
@@ -78,6 +88,18 @@ def test_read_pair_list__malformed(tmp_path: Path, line: int, text: str, message
         read_pair_list(path)
     assert "\n" not in str(caught.value)
     assert not cache_path(path).exists()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_spans__cover_the_file_between_lines(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protocols.ijb.tables._SPAN_BYTES", 1)
+    monkeypatch.setattr("os.cpu_count", lambda: count)
+    text = "\n\n".join(f"{row} {row**3} 1" for row in range(40)) + "\n\n\n"
+    path = write(tmp_path, text)
+    parts = [text[start:stop] for start, stop in tables._spans(path, tables._without_header("0 0 1", FIELDS, " "))]
+    assert "".join(parts) == text
+    assert len(parts) == count
+    assert all(part.startswith(tuple("123456789")) and part.endswith("\n") for part in parts[1:])
 
 
 def test_read_pair_list__cut_off(tmp_path: Path) -> None:
