@@ -42,8 +42,9 @@ def read_pair_list(path: str | Path, cache: str | Path | None = None) -> IdPairs
     """Read a list of labelled comparisons, such as ijbc_template_pair_label.txt.
 
     A line is `gallery_template probe_template label`, separated by spaces; label 1 is genuine, 0 impostor. The first
-    reading takes about as long as `pandas.read_csv` in one thread, checks and all; it leaves a cache of nine bytes a line, which later readings map
-    into memory in milliseconds. The cache holds for a file's size, time stamp, and first and last 64 KiB.
+    reading takes about as long as `pandas.read_csv` in one thread, checks and all; it leaves a cache of nine bytes a
+    line, which later readings map into memory in milliseconds. The cache holds for a file's size, time stamp, and first
+    and last 64 KiB.
 
     Args:
         path: The list.
