@@ -105,14 +105,12 @@ class Adversary:
         found = self.network(completed, occlusion)
         self.network.requires_grad_(True)
         fooled = [adversarial_loss(score, _coverage(occlusion, score)) for score in found.scores]
-        magnitudes = [feature.float().abs().sum() for feature in wanted]
-        covered, *shares = self._processes.share(torch.stack([occlusion.float().sum(), *magnitudes]))
+        covered, rows = self._processes.share(torch.stack([occlusion.float().sum(), occlusion.new_tensor(len(real))]))
         verdict: Tensor = torch.stack(fooled).mean() * covered
         if not len(real):
             return verdict
-        pairs = zip(found.features, wanted, shares, strict=True)
-        matched = torch.stack([perceptual_loss([ours], [theirs]) * share for ours, theirs, share in pairs]).mean()
-        return verdict + _FEATURE_WEIGHT * matched
+        matched: Tensor = _FEATURE_WEIGHT * rows * perceptual_loss(found.features, wanted)
+        return verdict + matched
 
     def learn(self, real: Tensor, completed: Tensor, occlusion: Tensor, autocast: Any) -> float:
         """One step of the discriminator; returns its loss.

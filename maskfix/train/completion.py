@@ -78,8 +78,7 @@ def train_completion(
     """Train the completion network; continues from its checkpoint.
 
     Under torchrun each process takes an equal share of every batch. Gradients are averaged, batch norm sees the whole
-    batch, and draws and means are the whole batch's, so that the run is that of one process but for rounding and for
-    the perceptual term (see `train.shares.whole_batch_terms`).
+    batch, and draws and means are the whole batch's, so that the run is that of one process but for rounding.
 
     Args:
         config: Stage 2's configuration.

@@ -40,10 +40,6 @@ def whole_batch_terms(
     means over the batch's first rows only: each is multiplied by the process's share of the denominator, which makes
     the mean over processes that of one process with the whole batch. The occlusion loss needs no scaling.
 
-    The texture's perceptual term alone is not exact: its denominator, the mean magnitude of a map over the pictures of
-    one process, cannot be had from outside of the loss. Over more than a few pictures it hardly varies (it is a mean
-    over all channels and places), so that pictures of one process weigh a few per cent more than another's.
-
     Args:
         terms: Of this process's rows, without texture terms where none of its rows has any.
         targets: Of this process's rows.

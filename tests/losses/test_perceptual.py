@@ -28,6 +28,12 @@ def test_layers_of_any_range_count_alike() -> None:
     torch.testing.assert_close(scaled, perceptual_loss(ours, theirs))
 
 
+def test_batch_is_the_mean_of_its_pictures() -> None:
+    ours, theirs = ([picture * torch.tensor([1.0, 50.0])[:, None, None, None] for picture in maps(i)] for i in (1, 2))
+    alone = [perceptual_loss([x[i : i + 1] for x in ours], [x[i : i + 1] for x in theirs]) for i in (0, 1)]
+    torch.testing.assert_close(perceptual_loss(ours, theirs), (alone[0] + alone[1]) / 2)
+
+
 def test_equal_and_silent() -> None:
     assert perceptual_loss(maps(1), maps(1)).item() == 0
     silent = [torch.zeros(1, 2, 3, 3)]

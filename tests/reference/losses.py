@@ -51,15 +51,13 @@ def gram(features: Array) -> Array:
 
 
 def perceptual(predicted: Sequence[Array], target: Sequence[Array]) -> float:
-    """Johnson's feature reconstruction in L1, each layer as a share of the target's magnitude."""
-    total = 0.0
+    """Johnson's feature reconstruction in L1, each picture's maps of a layer as a share of their true magnitude."""
+    shares = []
     for ours, theirs in zip(predicted, target, strict=True):
-        distance, size = 0.0, 0.0
-        for mine, true in zip(ours.flat, theirs.flat, strict=True):
-            distance += abs(mine - true)
-            size += abs(true)
-        total += distance / size
-    return total / len(predicted)
+        for mine, true in zip(ours, theirs, strict=True):
+            distance = sum(abs(one - other) for one, other in zip(mine.flat, true.flat, strict=True))
+            shares.append((distance / sum(abs(value) for value in true.flat), len(ours)))
+    return float(sum(share / pictures for share, pictures in shares)) / len(predicted)
 
 
 def style(predicted: Sequence[Array], target: Sequence[Array]) -> float:

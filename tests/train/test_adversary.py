@@ -73,7 +73,10 @@ def test_term__is_the_verdict_and_matching_features() -> None:
     found, wanted = opponent.network(one, LOWER), opponent.network(two, LOWER)
     # Patches of 8 and 16 pixels lie whole in the lower half or outside it.
     verdicts = [-score[:, :, score.shape[2] // 2 :].mean() for score in found.scores]
-    shares = [(a - b).abs().mean() / b.abs().mean() for a, b in zip(found.features, wanted.features, strict=True)]
+    shares = [
+        ((a - b).abs().mean((1, 2, 3)) / b.abs().mean((1, 2, 3))).mean()
+        for a, b in zip(found.features, wanted.features, strict=True)
+    ]
     expected = sum(verdicts) / 2 + 2 * sum(shares) / 4
     torch.testing.assert_close(opponent.term(one, two, LOWER), expected)
     torch.testing.assert_close(opponent.term(one, one, LOWER), sum(verdicts) / 2)
