@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +42,8 @@ def pair_scores(
     threads as torch has, at most 8, each take a block at a time. Beside the inputs and the scores 30 MB are held for
     each thread, however long the list is.
 
-    Products are oneDNN's, which comes with torch and knows every x86 processor; NumPy's where torch lacks it.
+    Products are oneDNN's, which comes with torch and knows every x86 processor, where torch is imported already, as in
+    runs that embed or complete; otherwise NumPy's, since torch takes longer to import than it saves.
 
     Args:
         gallery_features: Unit embeddings of the gallery templates, `(G, D)` float32; a row of zeros stands for a
@@ -71,8 +73,9 @@ def pair_scores(
         check_shape(name, features, (None, None))
         filled.append(_check_unit(name, features))
     check_shape("probe_features", probe_features, (None, gallery_features.shape[1]))
-    gallery_rows = check_rows("gallery_rows", np.asarray(gallery_rows), len(gallery_features))
-    probe_rows = check_rows("probe_rows", np.asarray(probe_rows), len(probe_features))
+    sides = ("gallery_rows", "probe_rows"), (gallery_rows, probe_rows), (len(gallery_features), len(probe_features))
+    with ThreadPoolExecutor(2) as pool:
+        gallery_rows, probe_rows = pool.map(lambda *side: check_rows(side[0], np.asarray(side[1]), side[2]), *sides)
     check_shape("probe_rows", probe_rows, gallery_rows.shape)
     if out is None:
         out = np.empty(len(gallery_rows), dtype=np.float32)
@@ -119,11 +122,9 @@ def _product(gallery: FloatArray, probe: FloatArray) -> Iterator[tuple[Multiply,
     Threads of our own do the picking as well, at which those of the library would stand idle; and they need not wait
     for each other after each product.
     """
-    import torch
     from threadpoolctl import ThreadpoolController
 
-    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not (has_onednn and gallery.shape[1]):
+    if not (_has_onednn() and gallery.shape[1]):
         blas = ThreadpoolController().select(user_api="blas")
         threads = max((library["num_threads"] for library in blas.info()), default=1)
         # BLAS counts its threads for the whole process, so they are held here and not where they are used.
@@ -133,6 +134,8 @@ def _product(gallery: FloatArray, probe: FloatArray) -> Iterator[tuple[Multiply,
     # glibc maps large pieces of memory anew for each product, which costs half as much as the product itself, until one
     # of this size was freed; from then on it keeps them.
     np.empty(2 * _BLOCK_BYTES, np.uint8)
+    import torch
+
     some, all_probes = _as_tensor(gallery), _as_tensor(probe)
     openmp = ThreadpoolController().select(user_api="openmp")
 
@@ -149,6 +152,15 @@ def _product(gallery: FloatArray, probe: FloatArray) -> Iterator[tuple[Multiply,
         openmp.limit(limits=1)
 
     yield multiply, torch.get_num_threads(), hold
+
+
+def _has_onednn() -> bool:
+    """Whether torch is imported and brings oneDNN."""
+    if "torch" not in sys.modules:
+        return False
+    import torch
+
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def _as_tensor(features: FloatArray) -> Any:

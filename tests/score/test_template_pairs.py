@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -97,6 +99,14 @@ class TestPairScores:
             assert len(used) == threads
         np.testing.assert_array_equal(*found)
         np.testing.assert_allclose(found[0], (gallery @ probe.T)[rows], atol=1e-6)
+
+    def test_leaves_torch_alone(self) -> None:
+        code = (
+            "import sys, numpy as np; from maskfix.score import pair_scores; one = np.ones((1, 1), np.float32); "
+            "print(pair_scores(one, one, np.zeros(1, int), np.zeros(1, int))[0], 'torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["1.0", "False"]
 
     @pytest.mark.filterwarnings("error")
     def test_read_only_and_strided_features(self, library: str) -> None:
