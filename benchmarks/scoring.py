@@ -8,8 +8,8 @@ process held while the step ran, interpreter, libraries and input included; `ext
 before. The count is set back before a step where the kernel allows it (/proc/self/clear_refs); elsewhere making the
 input counts as well. GB are 10^9 bytes.
 
-The products of matrices in `pair_scores` are oneDNN's, which torch brings: it is imported before the clock starts, as in
-every run that embeds, and both sides warm up first. `pipeline` goes without torch, by NumPy's BLAS.
+The products of matrices in `pair_scores` are oneDNN's, which torch brings: it is imported before the clock starts, as
+in every run that embeds, and both sides warm up first. `pipeline` goes without torch, by NumPy's BLAS.
 
 | figure | ours | yardstick |
 |---|---|---|
