@@ -39,8 +39,8 @@ def pair_scores(
 
     Blocks of the gallery are multiplied with all probes, and the pairs that are wanted are picked out. That pays where
     the list fills a good part of the grid (IJB-C: a quarter); for a few pairs of many use `cosine_scores`. As many
-    threads as torch has, at most 8, each take a block at a time. Beside the inputs and the scores 30 MB are held for
-    each thread, however long the list is.
+    threads as the library that multiplies has, at most 8, each take a block at a time. Beside the inputs and the scores
+    30 MB are held for each thread, however long the list is.
 
     Products are oneDNN's, which comes with torch and knows every x86 processor, where torch is imported already, as in
     runs that embed or complete; otherwise NumPy's, since torch takes longer to import than it saves.
@@ -73,9 +73,8 @@ def pair_scores(
         check_shape(name, features, (None, None))
         filled.append(_check_unit(name, features))
     check_shape("probe_features", probe_features, (None, gallery_features.shape[1]))
-    sides = ("gallery_rows", "probe_rows"), (gallery_rows, probe_rows), (len(gallery_features), len(probe_features))
-    with ThreadPoolExecutor(2) as pool:
-        gallery_rows, probe_rows = pool.map(lambda *side: check_rows(side[0], np.asarray(side[1]), side[2]), *sides)
+    gallery_rows = check_rows("gallery_rows", np.asarray(gallery_rows), len(gallery_features))
+    probe_rows = check_rows("probe_rows", np.asarray(probe_rows), len(probe_features))
     check_shape("probe_rows", probe_rows, gallery_rows.shape)
     if out is None:
         out = np.empty(len(gallery_rows), dtype=np.float32)
@@ -124,6 +123,9 @@ def _product(gallery: FloatArray, probe: FloatArray) -> Iterator[tuple[Multiply,
     """
     from threadpoolctl import ThreadpoolController
 
+    # glibc maps large pieces of memory anew for each product, which costs half as much as the product itself, until one
+    # of this size was freed; from then on it keeps them.
+    np.empty(2 * _BLOCK_BYTES, np.uint8)
     if not (_has_onednn() and gallery.shape[1]):
         blas = ThreadpoolController().select(user_api="blas")
         threads = max((library["num_threads"] for library in blas.info()), default=1)
@@ -131,9 +133,6 @@ def _product(gallery: FloatArray, probe: FloatArray) -> Iterator[tuple[Multiply,
         with blas.limit(limits=1) if threads > 1 else contextlib.nullcontext():
             yield lambda rows: gallery[rows] @ probe.T, threads, lambda: None
         return
-    # glibc maps large pieces of memory anew for each product, which costs half as much as the product itself, until one
-    # of this size was freed; from then on it keeps them.
-    np.empty(2 * _BLOCK_BYTES, np.uint8)
     import torch
 
     some, all_probes = _as_tensor(gallery), _as_tensor(probe)

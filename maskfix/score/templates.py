@@ -218,8 +218,8 @@ def check_rows(name: str, rows: Rows, count: int) -> Rows:
     check_shape(name, rows, (None,))
     if not np.issubdtype(rows.dtype, np.integer):
         raise InputError(f"{name}: expected integers, got dtype {rows.dtype}")
-    # Read as unsigned, what is below 0 is the largest of all: one look at millions of rows instead of two.
-    if len(rows) and rows.view(f"u{rows.dtype.itemsize}").max() >= count:
+    # Read as unsigned, what is below 0 is above all that the type can hold: one look at millions of rows, not two.
+    if len(rows) and rows.view(f"u{rows.dtype.itemsize}").max() >= min(count, np.iinfo(rows.dtype).max + 1):
         place = int(((rows < 0) | (rows >= count)).argmax())
         raise InputError(f"{name}: {int(rows[place])} at place {place} is outside [0, {count})")
     return rows

@@ -145,6 +145,17 @@ class TestPairScores:
         assert (pair_scores(vectors, vectors, own, own) == 1).all()
         assert (pair_scores(vectors, -vectors, own, own) == -1).all()
 
+    @pytest.mark.parametrize("kind", [np.int8, np.int16, np.int64, np.uint8])
+    def test_rows_of_any_integer_type(self, kind: type) -> None:
+        """Of more things than the type can count, each that it can name is there, and none below 0."""
+        vectors = np.tile(np.eye(1, 2, dtype=np.float32), (40_000, 1))
+        rows = np.array([0, 100, np.iinfo(np.int8).max], kind)
+        assert (pair_scores(vectors, vectors, rows, rows) == 1).all()
+        if np.iinfo(kind).min < 0:
+            for low in (-1, -100, max(np.iinfo(kind).min, -30_000)):
+                with pytest.raises(InputError, match=f"probe_rows: {low} at place 2"):
+                    pair_scores(vectors, vectors, rows, np.array([0, 1, low], kind))
+
     def test_nothing_to_do(self) -> None:
         empty = np.zeros(0, np.int64)
         assert pair_scores(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32), empty, empty).shape == (0,)
