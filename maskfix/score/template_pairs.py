@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import sys
 import warnings
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskfix.base import BoolArray, FloatArray, InputError, check_dtype, check_shape
 from maskfix.score.templates import Rows, check_rows
@@ -95,11 +97,14 @@ def _fill(gallery: FloatArray, probe: FloatArray, gallery_rows: Rows, probe_rows
     blocks = _cut(len(gallery), max(1, _BLOCK_BYTES // (4 * len(probe))))
 
     def fill(rows: slice) -> None:
-        block = multiply(rows)
+        take = multiply(rows)
         for piece, (lowest, highest) in zip(pieces, ends, strict=True):
             if lowest < rows.stop and highest >= rows.start:
+                # Lists are sorted by gallery template as a rule; then nearly every piece lies in one block as a whole.
                 is_whole = lowest >= rows.start and highest < rows.stop
-                _pick(block, rows.start, gallery_rows[piece], probe_rows[piece], out[piece], is_whole)
+                inside = slice(None) if is_whole else _are_in(rows, gallery_rows[piece])
+                cells = _cells(rows, len(probe), gallery_rows[piece][inside], probe_rows[piece][inside])
+                out[piece][inside] = take(cells)
 
     with _product(gallery, probe) as (multiply, threads, hold):
         if threads <= 1:
@@ -110,8 +115,11 @@ def _fill(gallery: FloatArray, probe: FloatArray, gallery_rows: Rows, probe_rows
                 list(pool.map(fill, blocks))
 
 
-Multiply = Callable[[slice], FloatArray]
-"""From rows of the gallery to their products with all probes."""
+Take = Callable[[NDArray[np.int32]], FloatArray]
+"""From cells of a flattened block to their scores, within [-1, 1]."""
+
+Multiply = Callable[[slice], Take]
+"""From rows of the gallery to the block of their products with all probes, ready to be taken from."""
 
 
 @contextlib.contextmanager
@@ -121,36 +129,47 @@ def _product(gallery: FloatArray, probe: FloatArray) -> Iterator[tuple[Multiply,
     Threads of our own do the picking as well, at which those of the library would stand idle; and they need not wait
     for each other after each product.
     """
-    from threadpoolctl import ThreadpoolController
-
     # glibc maps large pieces of memory anew for each product, which costs half as much as the product itself, until one
     # of this size was freed; from then on it keeps them.
     np.empty(2 * _BLOCK_BYTES, np.uint8)
     if not (_has_onednn() and gallery.shape[1]):
+        from threadpoolctl import ThreadpoolController
+
         blas = ThreadpoolController().select(user_api="blas")
         threads = max((library["num_threads"] for library in blas.info()), default=1)
         # BLAS counts its threads for the whole process, so they are held here and not where they are used.
         with blas.limit(limits=1) if threads > 1 else contextlib.nullcontext():
-            yield lambda rows: gallery[rows] @ probe.T, threads, lambda: None
+            yield lambda rows: _numpy_take(gallery[rows] @ probe.T), threads, lambda: None
         return
     import torch
 
     some, all_probes = _as_tensor(gallery), _as_tensor(probe)
-    openmp = ThreadpoolController().select(user_api="openmp")
 
     @torch.inference_mode()
-    def multiply(rows: slice) -> FloatArray:
+    def multiply(rows: slice) -> Take:
         # An input in oneDNN's own wrapping is what makes torch ask oneDNN: its other product is MKL's, which has no
         # kernels for the widest registers of AMD's processors.
-        product: FloatArray = torch.nn.functional.linear(some[rows].to_mkldnn(), all_probes).to_dense().numpy()
-        return product
+        product = torch.nn.functional.linear(some[rows].to_mkldnn(), all_probes).to_dense().flatten()
+        return lambda cells: product.index_select(0, torch.from_numpy(cells)).clamp_(-1, 1).numpy()
 
     def hold() -> None:
         # torch gives a new thread its count of threads at the first question, so it is asked before the count is set.
         torch.get_num_threads()
-        openmp.limit(limits=1)
+        _openmp().limit(limits=1)
 
     yield multiply, torch.get_num_threads(), hold
+
+
+def _numpy_take(block: FloatArray) -> Take:
+    return lambda cells: block.take(cells).clip(-1, 1)
+
+
+@functools.cache
+def _openmp() -> Any:
+    """The OpenMP libraries that are loaded, torch's among them; to look through all of a process takes 2 ms."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="openmp")
 
 
 def _has_onednn() -> bool:
@@ -178,18 +197,17 @@ def _cut(count: int, most: int) -> list[slice]:
     return [slice(start, min(start + step, count)) for start in range(0, count, max(1, step))]
 
 
-def _pick(block: FloatArray, start: int, gallery_rows: Rows, probe_rows: Rows, out: FloatArray, is_whole: bool) -> None:
-    """Write the scores of the pairs whose gallery template is in the block of rows that begins with `start`.
+def _are_in(rows: slice, gallery_rows: Rows) -> BoolArray:
+    """Which of the pairs have their gallery template in the block of these rows."""
+    return np.asarray((gallery_rows >= rows.start) & (gallery_rows < rows.stop))
 
-    Lists are sorted by gallery template as a rule; then nearly every piece of one lies in a block as a whole.
-    """
-    cells = gallery_rows.astype(np.int64)
-    cells -= start
-    inside = slice(None) if is_whole else (cells >= 0) & (cells < len(block))
-    cells = cells[inside]
-    cells *= block.shape[1]
-    cells += probe_rows[inside]
-    out[inside] = np.take(block, cells).clip(-1, 1)
+
+def _cells(rows: slice, width: int, gallery_rows: Rows, probe_rows: Rows) -> NDArray[np.int32]:
+    """Where in the block of these rows, flattened, the pairs lie; no block has more cells than 32 bits count."""
+    cells: NDArray[np.int32] = np.subtract(gallery_rows, rows.start, dtype=np.int32, casting="unsafe")
+    cells *= width
+    np.add(cells, probe_rows, out=cells, casting="unsafe")
+    return cells
 
 
 def _check_unit(name: str, features: FloatArray) -> BoolArray:

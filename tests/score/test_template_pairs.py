@@ -75,15 +75,15 @@ class TestPairScores:
         monkeypatch.setattr(template_pairs, "_BLOCK_BYTES", 4 * 400 * 32)
         monkeypatch.setattr(template_pairs, "_PAIRS_AT_ONCE", 1000)
         used: set[str] = set()
-        pick = template_pairs._pick
+        cells = template_pairs._cells
 
-        def watched(*arguments: Any) -> None:
+        def watched(*arguments: Any) -> Any:
             used.add(threading.current_thread().name)
             assert (blas_threads() if library == "numpy" else torch.get_num_threads()) == 1
             time.sleep(0.001)
-            pick(*arguments)
+            return cells(*arguments)
 
-        monkeypatch.setattr(template_pairs, "_pick", watched)
+        monkeypatch.setattr(template_pairs, "_cells", watched)
         found = []
         before = torch.get_num_threads()
         for threads in (1, 2):
