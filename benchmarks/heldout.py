@@ -135,7 +135,14 @@ def heldout_figures(
             for column, (one, other) in zip(cosines, ((truth, before), (truth, after), (before, after)), strict=True):
                 column[embedder.name][part] = np.where(worn, (one * other).sum(axis=1), np.nan)
         progress("faces", min(start + batch_size, len(faces)), len(faces))
-    return HeldoutFigures(image, kind, *(table[name] for name in COLUMNS), *cosines)
+    return HeldoutFigures(
+        image,
+        kind,
+        **table,
+        similarity_before=cosines[0],
+        similarity_after=cosines[1],
+        similarity_between=cosines[2],
+    )
 
 
 def _put_on(

@@ -127,9 +127,10 @@ class PictureScores(RunScores):
         """Names of the pictures, where the file has them."""
         if not {"gallery", "probe"} <= self._fields:
             return None
-        names = [[str(name) for name in self._field(side)[rows]] for side in ("gallery", "probe")]
-        gallery, probe = ([(name, PictureFile(name)) for name in side] for side in names)
-        return gallery, probe
+        return self._side("gallery", rows), self._side("probe", rows)
+
+    def _side(self, side: str, rows: NDArray[np.int64]) -> Side:
+        return [(str(name), PictureFile(str(name))) for name in self._field(side)[rows]]
 
     def _field(self, name: str) -> NDArray[Any]:
         """One array of the file."""

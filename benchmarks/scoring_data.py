@@ -96,8 +96,10 @@ def ijbc_sizes(scale: float) -> Sizes:
     """
     check_range("scale", scale, _SMALLEST_SCALE, 1.0)
     root = math.sqrt(scale)
-    templates = (max(1, round(count * root)) for count in (3531, 19593, 36, 11856, 457519))
-    return Sizes(*templates, pairs=round(15_658_489 * scale))
+    gallery, probe, unknown, gallery_rows, probe_rows = (
+        max(1, round(count * root)) for count in (3531, 19593, 36, 11856, 457519)
+    )
+    return Sizes(gallery, probe, unknown, gallery_rows, probe_rows, round(15_658_489 * scale))
 
 
 def probe_subjects(sizes: Sizes) -> NDArray[np.int32]:
