@@ -10,7 +10,7 @@ from maskfix.data.correspondence import (
     rasterise,
     triangles_from_edges,
 )
-from maskfix.data.faces import FaceStore, list_pictures, open_store
+from maskfix.data.faces import FaceStore, list_pictures, open_store, write_layout
 from maskfix.data.splits import held_out
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "open_store",
     "rasterise",
     "triangles_from_edges",
+    "write_layout",
 ]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from maskfix.base import DatasetError, FloatArray, UInt8Array
+from maskfix.base import CropLayout, DatasetError, FloatArray, UInt8Array, canonical_layout, replacing
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-STORE_FILES = ("crops.npy", "points.npy", "correspondence.npy", "records.csv")
+STORE_FILES = ("crops.npy", "points.npy", "correspondence.npy", "records.csv", "layout.json")
 
 
 def list_pictures(folder: str | Path) -> list[Path]:
@@ -62,7 +64,8 @@ def open_store(folder: str | Path) -> FaceStore:
         folder: Its `--out` folder.
 
     Raises:
-        DatasetError: If a file is missing, damaged, or the files disagree on the number of faces.
+        DatasetError: If a file is missing, damaged, the files disagree on the number of faces, or the crops are not in
+            the canonical layout.
     """
     folder = Path(folder)
     missing = [name for name in STORE_FILES if not (folder / name).is_file()]
@@ -81,4 +84,23 @@ def open_store(folder: str | Path) -> FaceStore:
         raise DatasetError(f"{folder}: damaged records.csv ({error}); run maskfix prepare again") from error
     if not len(crops) == len(points) == len(correspondence) == len(names):
         raise DatasetError(f"{folder}: the files disagree on the number of faces; run maskfix prepare again")
+    _check_layout(folder, canonical_layout(int(crops.shape[1])))
     return FaceStore(crops, points, correspondence, names)
+
+
+def write_layout(folder: str | Path, layout: CropLayout) -> None:
+    """Note beside a store how its faces were cropped: a network learns nothing of use from another crop."""
+    with replacing(Path(folder) / "layout.json") as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(layout)) + "\n", encoding="utf-8")
+
+
+def _check_layout(folder: Path, expected: CropLayout) -> None:
+    try:
+        found = json.loads((folder / "layout.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatasetError(f"{folder}: damaged layout.json ({error}); run maskfix prepare again") from error
+    # A round through JSON makes lists of tuples, as in what was read.
+    if found != json.loads(json.dumps(dataclasses.asdict(expected))):
+        raise DatasetError(
+            f"{folder}: its crops are not in this version's layout {expected.name!r}; run maskfix prepare again"
+        )

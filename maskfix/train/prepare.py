@@ -26,7 +26,7 @@ from maskfix.base import (
     replacing,
 )
 from maskfix.data.correspondence import correspondence_target
-from maskfix.data.faces import list_pictures
+from maskfix.data.faces import list_pictures, write_layout
 
 _CHUNK = 256
 _DETECTOR: LandmarkDetector | None = None
@@ -41,9 +41,9 @@ def prepare_faces(
 ) -> pd.DataFrame:
     """Detect, align and describe every picture of a folder; a killed run continues where it stopped.
 
-    Writes `crops.npy`, `points.npy`, `correspondence.npy` and `records.csv` (a row for every picture, also for those
-    that failed, with the reason). Pixels outside a picture are its reflection: pictures cut close to the face would
-    teach the network black borders otherwise.
+    Writes `crops.npy`, `points.npy`, `correspondence.npy`, `layout.json` and `records.csv` (a row for every picture,
+    also for those that failed, with the reason). Pixels outside a picture are its reflection: pictures cut close to
+    the face would teach the network black borders otherwise.
 
     Args:
         images: Folder of pictures, searched to any depth.
@@ -170,6 +170,7 @@ def _collect(out: Path, parts: Path, chunks: int, size: int) -> pd.DataFrame:
                 array[start : start + len(part)] = part
                 start += len(part)
             array.flush()
+    write_layout(out, canonical_layout(size))
     with replacing(out / "records.csv") as temporary:
         records.to_csv(temporary, index=False)
     shutil.rmtree(parts)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from maskfix.base import DatasetError
-from maskfix.data import list_pictures, open_store
+from maskfix.base import DatasetError, arcface_layout, canonical_layout
+from maskfix.data import list_pictures, open_store, write_layout
 
 
 class TestListPictures:
@@ -43,6 +44,7 @@ def store(tmp_path: Path) -> Path:
     np.save(tmp_path / "correspondence.npy", rng.integers(0, 256, (2, 16, 16, 2), dtype=np.uint8))
     records = {"image": ["001", "bad.jpg", "NA"], "ok": [True, False, True], "reason": ["", "no face found", ""]}
     pd.DataFrame(records).to_csv(tmp_path / "records.csv", index=False)
+    write_layout(tmp_path, canonical_layout(16))
     return tmp_path
 
 
@@ -61,7 +63,7 @@ class TestOpenStore:
         (store / "records.csv").unlink()
         with pytest.raises(DatasetError, match=r"points\.npy, records\.csv missing; make it with: maskfix prepare"):
             open_store(store)
-        with pytest.raises(DatasetError, match=r"crops\.npy, points\.npy, correspondence\.npy, records\.csv missing"):
+        with pytest.raises(DatasetError, match=r"crops\.npy, points\.npy, .*, records\.csv, layout\.json missing"):
             open_store(store / "nowhere")
 
     @pytest.mark.parametrize("name", ["crops.npy", "points.npy", "correspondence.npy"])
@@ -85,4 +87,22 @@ class TestOpenStore:
         array = np.load(store / f"{name}.npy")
         np.save(store / f"{name}.npy", array[:1])
         with pytest.raises(DatasetError, match="disagree on the number of faces; run maskfix prepare again"):
+            open_store(store)
+
+    def test_other_layout(self, store: Path) -> None:
+        write_layout(store, arcface_layout(16))
+        with pytest.raises(DatasetError, match=r"not in this version's layout 'canonical_16'; run maskfix"):
+            open_store(store)
+
+    def test_other_points_of_the_same_name(self, store: Path) -> None:
+        layout = canonical_layout(16)
+        points = ((0.0, 0.0), *layout.points[1:])
+        write_layout(store, dataclasses.replace(layout, points=points))
+        with pytest.raises(DatasetError, match="not in this version's layout"):
+            open_store(store)
+
+    @pytest.mark.parametrize("text", ["", "{", "[]"])
+    def test_damaged_layout(self, store: Path, text: str) -> None:
+        (store / "layout.json").write_text(text)
+        with pytest.raises(DatasetError, match=r"layout.*run maskfix prepare again"):
             open_store(store)

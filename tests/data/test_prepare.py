@@ -88,7 +88,13 @@ class TestPrepareFaces:
         pd.testing.assert_frame_equal(stored, records, check_dtype=False)
 
     def test_nothing_else_is_left(self, prepared: tuple[Path, pd.DataFrame]) -> None:
-        assert sorted(os.listdir(prepared[0])) == ["correspondence.npy", "crops.npy", "points.npy", "records.csv"]
+        assert sorted(os.listdir(prepared[0])) == [
+            "correspondence.npy",
+            "crops.npy",
+            "layout.json",
+            "points.npy",
+            "records.csv",
+        ]
 
     def test_arrays(self, prepared: tuple[Path, pd.DataFrame], pictures: Path, detector: LandmarkDetector) -> None:
         store = open_store(prepared[0])

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from maskfix.base import FloatArray, UInt8Array
+from maskfix.base import FloatArray, UInt8Array, canonical_layout
+from maskfix.data import write_layout
 
 FACES = 24
 
@@ -45,4 +46,5 @@ def write_store(folder: Path, size: int, count: int = FACES) -> Path:
         {"image": [*names, "empty.png"], "ok": [True] * count + [False], "reason": [""] * count + ["-"]}
     )
     records.to_csv(folder / "records.csv", index=False)
+    write_layout(folder, canonical_layout(size))
     return folder
