@@ -1,9 +1,16 @@
-"""A verification report as Markdown."""
+"""A verification report as Markdown; `python -m benchmarks.table REPORT.json ...` prints several in one table."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maskfix.base import DatasetError
+from maskfix.cli.shared import one_line_errors
 
 METHOD_NAMES = {
     "clean": "Clean",
@@ -72,13 +79,16 @@ def format_recognisers(reports: Mapping[str, Mapping[str, Any]]) -> str:
             lines.append(f"| {' | '.join([*named, *cells[:4], cells[6]])} |")
     lines += [
         "",
-        "| completed minus masked | AUC | TPR@FPR=1% | TPR@FPR=0.1% | recovered share of the loss, %, of each |",
-        "|---|---|---|---|---|",
+        "| points gained over masked |  | AUC | TPR@FPR=1% | TPR@FPR=0.1% | recovered share of the loss, %, of each |",
+        "|---|---|---|---|---|---|",
     ]
     for recogniser, report in reports.items():
-        gains = _difference_cells(report["difference"]["completed_minus_masked"])
-        shares = [percent(report["recovered"][figure]) for figure in ("auc", "0.01", "0.001")]
-        lines.append(f"| {' | '.join([recogniser, *gains, ', '.join(shares)])} |")
+        for place, (method, recovered) in enumerate((("completed", "recovered"), ("fused", "recovered_fused"))):
+            if recovered in report:
+                gains = _difference_cells(report["difference"][f"{method}_minus_masked"])
+                shares = [percent(report[recovered][figure]) for figure in ("auc", "0.01", "0.001")]
+                named = [recogniser if place == 0 else "", method_name(method)]
+                lines.append(f"| {' | '.join([*named, *gains, ', '.join(shares)])} |")
     return "\n".join(lines)
 
 
@@ -148,3 +158,40 @@ def with_interval(value: float, interval: Sequence[float] | None, sign: str = ""
     """A value in percent with its interval."""
     text = f"{value * 100:{sign}.2f}"
     return text if interval is None else f"{text} [{interval[0] * 100:{sign}.2f}, {interval[1] * 100:{sign}.2f}]"
+
+
+def read_reports(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
+    """Reports of one set of weights, by the name of their recogniser.
+
+    Raises:
+        DatasetError: If a file is no report, two are of one recogniser, or they are of different weights.
+    """
+    reports: dict[str, Mapping[str, Any]] = {}
+    weights = set()
+    for path in paths:
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            name = str(report["embedder"]["name"])
+            weights.add(report["weights"]["sha256"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{path}: no report of benchmarks.lfw; give a report.json") from error
+        if name in reports:
+            raise DatasetError(f"{path}: a second report of {name}; give one for each recogniser")
+        reports[name] = report
+    if len(weights) > 1:
+        raise DatasetError(
+            f"{len(weights)} different weights completed the probes of these reports; one table is of one"
+        )
+    return reports
+
+
+def main(
+    reports: Annotated[list[Path], typer.Argument(help="report.json of each recogniser.")],
+) -> None:
+    """Print reports of several recognisers as one table, as the README has it."""
+    with one_line_errors():
+        print(format_recognisers(read_reports(reports)))
+
+
+if __name__ == "__main__":
+    typer.run(main)

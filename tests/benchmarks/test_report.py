@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report import check_out, folder_names, peak_rss_bytes, staged
-from benchmarks.table import format_table
 from maskfix.base import InputError
 from tests.protocols.worlds import MiddleEmbedder
 
@@ -95,43 +94,3 @@ def test_peak_rss__in_bytes() -> None:
     block = b"x" * (200 * 2**20)
     assert 200 * 2**20 < peak_rss_bytes() < 20 * 2**30
     del block
-
-
-def test_format_table__numbers_in_percent() -> None:
-    point = {
-        "tpr": 0.9,
-        "fpr": 0.0099,
-        "threshold": 0.31,
-        "accepted": 9,
-        "resolvable": True,
-        "nearest": 0.91,
-        "ci95": None,
-    }
-    none = {**point, "fpr": 0.0, "threshold": None, "resolvable": False, "ci95": [0.1, 0.2]}
-    failures = {side: {"genuine": 1, "impostor": 2} for side in ("gallery", "probe", "masking")}
-    transfer = {"threshold": 0.3, "fmr": 0.5, "fnmr": 0.25}
-    method = {
-        "auc": 0.98765,
-        "auc_ci95": [0.97, 0.99],
-        "eer": 0.0123,
-        "tpr_at_fpr": {"0.01": point, "0.001": none},
-        "fmr_fnmr_at_clean_threshold": {"0.01": transfer, "0.001": transfer},
-        "accuracy": {"mean": 0.95, "se": 0.002},
-        "failures": failures,
-    }
-    change = {"value": 0.05, "ci95": [-0.01, 0.11]}
-    report = {
-        "methods": {"clean": method, "control": method},
-        "difference": {"completed_minus_masked": {"auc": change, "0.01": change, "0.001": change}},
-        "recovered": {"auc": 0.5, "0.01": None, "0.001": -0.25},
-    }
-    table = format_table(report)
-    assert (
-        "| Clean | 98.77 [97.00, 99.00] | 1.23 | 90.00 | 90.00 [10.00, 20.00] | 91.00 | 91.00 | 95.00 ± 0.20 | 6, 3 |"
-        in table
-    )
-    assert "| control | 98.77" in table
-    assert "| FPR=1.0% | Clean | 0.990 | 0.3100 | 50.00, 25.00 |" in table
-    assert "too few impostors) | Clean | 0.000 | none |" in table
-    assert "| completed minus masked | +5.00 [-1.00, +11.00] |" in table
-    assert "| recovered share of the loss, % | 50.00 | n/a | -25.00 |" in table

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.schema import validate_report
-from benchmarks.table import format_table
+from benchmarks.table import format_recognisers, read_reports
 from maskfix.weights import read_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -23,10 +23,8 @@ def test_results__valid_and_of_released_weights(path: Path) -> None:
     assert hashes[report["weights"]["name"]] == report["weights"]["sha256"]
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_results__readme_shows_them(path: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = format_table(json.loads(path.read_text(encoding="utf-8")))
-    rows = [line for line in table.splitlines() if line.startswith(("| Clean |", "| Masked |", "| Completed |"))]
-    assert rows
-    assert all(row in readme for row in rows), f"README's results differ from {path.name}"
+def test_results__readme_shows_them() -> None:
+    """What `python -m benchmarks.table benchmarks/results/lfw--*.json` prints."""
+    table = format_recognisers(read_reports(RESULTS))
+    assert table.count("Completed") >= 2 * len(RESULTS)
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,102 @@
+"""Reports as Markdown, alone and several in one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.table import format_recognisers, format_table, read_reports
+from maskfix.base import DatasetError
+
+
+def small_report() -> dict[str, Any]:
+    """What a table reads of a report."""
+    point = {
+        "tpr": 0.9,
+        "fpr": 0.0099,
+        "threshold": 0.31,
+        "accepted": 9,
+        "resolvable": True,
+        "nearest": 0.91,
+        "ci95": None,
+    }
+    none = {**point, "fpr": 0.0, "threshold": None, "resolvable": False, "ci95": [0.1, 0.2]}
+    failures = {side: {"genuine": 1, "impostor": 2} for side in ("gallery", "probe", "masking")}
+    transfer = {"threshold": 0.3, "fmr": 0.5, "fnmr": 0.25}
+    method = {
+        "auc": 0.98765,
+        "auc_ci95": [0.97, 0.99],
+        "eer": 0.0123,
+        "tpr_at_fpr": {"0.01": point, "0.001": none},
+        "fmr_fnmr_at_clean_threshold": {"0.01": transfer, "0.001": transfer},
+        "accuracy": {"mean": 0.95, "se": 0.002},
+        "failures": failures,
+    }
+    change = {"value": 0.05, "ci95": [-0.01, 0.11]}
+    return {
+        "methods": {"clean": method, "control": method},
+        "difference": {"completed_minus_masked": {"auc": change, "0.01": change, "0.001": change}},
+        "recovered": {"auc": 0.5, "0.01": None, "0.001": -0.25},
+    }
+
+
+def test_format_table__numbers_in_percent() -> None:
+    table = format_table(small_report())
+    assert (
+        "| Clean | 98.77 [97.00, 99.00] | 1.23 | 90.00 | 90.00 [10.00, 20.00] | 91.00 | 91.00 | 95.00 ± 0.20 | 6, 3 |"
+        in table
+    )
+    assert "| control | 98.77" in table
+    assert "| FPR=1.0% | Clean | 0.990 | 0.3100 | 50.00, 25.00 |" in table
+    assert "too few impostors) | Clean | 0.000 | none |" in table
+    assert "| completed minus masked | +5.00 [-1.00, +11.00] |" in table
+    assert "| recovered share of the loss, % | 50.00 | n/a | -25.00 |" in table
+
+
+def test_format_recognisers__what_each_gains_plain_and_fused() -> None:
+    change = {"value": 0.1, "ci95": [0.05, 0.15]}
+    fused = small_report() | {"recovered_fused": {"auc": 0.75, "0.01": 0.5, "0.001": 1.0}}
+    fused["difference"]["fused_minus_masked"] = {"auc": change, "0.01": change, "0.001": change}
+    lines = format_recognisers({"one": small_report(), "two": fused}).splitlines()
+    rows = [line for line in lines if "Clean" in line]
+    assert [row.split("|")[1].strip() for row in rows] == ["one", "two"]
+    assert rows[0] == "| one | Clean | 98.77 [97.00, 99.00] | 1.23 | 90.00 | 90.00 [10.00, 20.00] | 95.00 ± 0.20 |"
+    gain = "+5.00 [-1.00, +11.00]"
+    more = "+10.00 [+5.00, +15.00]"
+    assert lines[-3:] == [
+        f"| one | Completed | {gain} | {gain} | {gain} | 50.00, n/a, -25.00 |",
+        f"| two | Completed | {gain} | {gain} | {gain} | 50.00, n/a, -25.00 |",
+        f"|  | Masked and completed, fused | {more} | {more} | {more} | 75.00, 50.00, 100.00 |",
+    ]
+
+
+class TestReadReports:
+    def write(self, folder: Path, name: str, recogniser: str, sha: str) -> Path:
+        path = folder / name
+        path.write_text(json.dumps({"embedder": {"name": recogniser}, "weights": {"sha256": sha}}))
+        return path
+
+    def test_in_their_order(self, tmp_path: Path) -> None:
+        paths = [self.write(tmp_path, "b.json", "dlib", "1"), self.write(tmp_path, "a.json", "arcface:x", "1")]
+        assert list(read_reports(paths)) == ["dlib", "arcface:x"]
+
+    def test_second_of_one_recogniser(self, tmp_path: Path) -> None:
+        paths = [self.write(tmp_path, name, "dlib", "1") for name in ("a.json", "b.json")]
+        with pytest.raises(DatasetError, match=r"b\.json: a second report of dlib"):
+            read_reports(paths)
+
+    def test_different_weights(self, tmp_path: Path) -> None:
+        paths = [self.write(tmp_path, "a.json", "dlib", "1"), self.write(tmp_path, "b.json", "x", "2")]
+        with pytest.raises(DatasetError, match="2 different weights"):
+            read_reports(paths)
+
+    @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"embedder": {"name": "x"}}', '{"embedder": 3}'])
+    def test_no_report(self, tmp_path: Path, text: str | None) -> None:
+        path = tmp_path / "x.json"
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(DatasetError, match=r"x\.json: no report of benchmarks\.lfw"):
+            read_reports([path])
