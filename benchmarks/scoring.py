@@ -36,7 +36,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from benchmarks.report import peak_rss_bytes
 from benchmarks.scoring_data import (
@@ -52,6 +51,7 @@ from benchmarks.scoring_data import (
     make_scores,
     probe_subjects,
 )
+from benchmarks.scoring_yardstick import LOOP_BATCH, gather_loop, loop_inputs
 from maskfix.base import DoubleArray, FloatArray, MaskfixError, replacing
 from maskfix.cli.shared import one_line_errors
 from maskfix.metrics import SortedScores, calibrate, cllr, min_cllr, own_subjects, subject_bootstrap
@@ -63,7 +63,6 @@ _GB = 1e9
 _REPEATS = 3
 _PAIR_SCORE_REPEATS = 9
 """A quarter of a second each: on a machine shared with others two of three can fall into the same slow second."""
-_LOOP_BATCH = 100_000
 _LOOP_STRETCH = 3
 
 Figures = dict[str, float]
@@ -111,11 +110,11 @@ def measure_pair_scores(scale: float) -> Figures:
         scores = pair_scores(gallery, probe, pairs.gallery, pairs.probe)
         seconds.append(time.perf_counter() - start)
     extra = max(0, peak_memory() - before) / _GB
-    loop = gather_loop(*loop_inputs(pairs, gallery, probe, slice(0, _LOOP_BATCH)))
+    loop = gather_loop(*loop_inputs(pairs, gallery, probe, slice(0, LOOP_BATCH)))
     return {
         "seconds": statistics.median(seconds),
         "extra_gb": extra,
-        "difference": float(np.abs(loop - scores[:_LOOP_BATCH]).max()),
+        "difference": float(np.abs(loop - scores[:LOOP_BATCH]).max()),
     }
 
 
@@ -127,7 +126,7 @@ def measure_gather_loop(scale: float) -> Figures:
     """
     pairs, gallery, probe = _template_features(scale)
     count = len(pairs.same)
-    length = min(count, _LOOP_STRETCH * _LOOP_BATCH)
+    length = min(count, _LOOP_STRETCH * LOOP_BATCH)
     rates = []
     for place in range(1 + _REPEATS):
         first = place * (count - length) // _REPEATS
@@ -136,41 +135,6 @@ def measure_gather_loop(scale: float) -> Figures:
         gather_loop(*inputs)
         rates.append((time.perf_counter() - start) / length)
     return {"seconds": statistics.median(rates[1:]) * count}
-
-
-def gather_loop(
-    features: DoubleArray, place: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]
-) -> DoubleArray:
-    """Pair scores the usual way, as eval_ijbc.py goes: batches of 100,000, both sides gathered, multiplied, summed.
-
-    Names of arrays matter here: what has one is not written over by the product, and lives until the next batch has
-    another, so that each batch takes fresh memory for all three, as there.
-
-    Args:
-        features: Embeddings of all templates, `(T, D)` float64.
-        place: Row of a template id, `(largest id + 1, 1)`; its second axis makes the gathered arrays `(100000, 1, D)`.
-        first: Gallery template's id of each pair, `(P,)`.
-        second: Probe template's id, `(P,)`.
-    """
-    scores = np.zeros(len(first))
-    numbers = np.arange(len(first))
-    for start in range(0, len(first), _LOOP_BATCH):
-        batch = numbers[start : start + _LOOP_BATCH]
-        one = features[place[first[batch]]]
-        other = features[place[second[batch]]]
-        cosine = np.sum(one * other, -1)
-        scores[batch] = cosine.flatten()
-    return scores
-
-
-def loop_inputs(
-    pairs: Pairs, gallery: FloatArray, probe: FloatArray, some: slice
-) -> tuple[DoubleArray, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """What `gather_loop` takes, for some of the pairs: ids from 1 on, those of the gallery first."""
-    features = np.concatenate([gallery, probe]).astype(np.float64)
-    place = np.arange(-1, len(features)).reshape(-1, 1)
-    first, second = (side[some].astype(np.int64) for side in pairs[:2])
-    return features, place, first + 1, second + len(gallery) + 1
 
 
 def measure_pair_list(scale: float) -> Figures:

@@ -12,11 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import scoring
-from benchmarks.scoring import MEASURES, app, gather_loop, loop_inputs, measure_bootstrap, summarise, write_pair_list
+from benchmarks.scoring import MEASURES, app, measure_bootstrap, summarise, write_pair_list
 from benchmarks.scoring_data import (
     METHODS,
     FeatureSource,
-    Pairs,
     ijbc_sizes,
     make_faces,
     make_method_scores,
@@ -106,18 +105,6 @@ class TestData:
         np.testing.assert_array_equal(table[:, 0], pairs.gallery + 1)
         np.testing.assert_array_equal(table[:, 1], pairs.probe + sizes.gallery + 1)
         np.testing.assert_array_equal(table[:, 2], pairs.same)
-
-
-def test_gather_loop__batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    gallery, probe = rng.normal(size=(5, 8)).astype(np.float32), rng.normal(size=(7, 8)).astype(np.float32)
-    rows = rng.integers(5, size=20).astype(np.int32), rng.integers(7, size=20).astype(np.int32)
-    monkeypatch.setattr(scoring, "_LOOP_BATCH", 6)
-    features, place, first, second = loop_inputs(Pairs(*rows, rows[0] == 0), gallery, probe, slice(3, 20))
-    assert (features.dtype, features.shape, place.shape) == (np.float64, (12, 8), (13, 1))
-    assert {first.dtype, second.dtype, place.dtype} == {np.dtype(np.int64)}
-    expected = (gallery.astype(np.float64) @ probe.T.astype(np.float64))[rows]
-    np.testing.assert_allclose(gather_loop(features, place, first, second), expected[3:])
 
 
 def test_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

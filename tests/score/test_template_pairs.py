@@ -14,8 +14,8 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from benchmarks.scoring import gather_loop, loop_inputs
 from benchmarks.scoring_data import Pairs
+from benchmarks.scoring_yardstick import gather_loop, loop_inputs
 from maskfix.base import InputError
 from maskfix.score import pair_scores, template_pairs
 from tests.reference.templates import slow_pair_scores
