@@ -31,16 +31,12 @@ from maskfix.restore import (
     Decoded,
     EarlyLook,
     EarlySight,
+    blend_weight,
     create_network,
     list_networks,
     split_early_look,
 )
 from maskfix.weights import WeightsRow, load_weights
-
-# A completed pixel fades in between these occlusion probabilities; below the first the input stays, to the bit.
-_FADE = (0.25, 0.6)
-# Pixels by which the occlusion map grows before it blends: the rim of a mask is half mask, half skin.
-_RIM = 2
 
 
 class Deoccluder:
@@ -214,7 +210,7 @@ class Deoccluder:
         aligned = [align(photo, five, self.layout) for photo, five in zip(photos, landmarks, strict=True)]
         crops = np.array([crop for crop, _ in aligned], np.uint8).reshape(-1, self.size, self.size, 3)
         completion, own = self._run(crops)
-        weights = self._blend(torch.from_numpy(completion.occlusion)[:, None])[:, 0].numpy()
+        weights = blend_weight(torch.from_numpy(completion.occlusion)[:, None])[:, 0].numpy()
         # The network's own picture is pasted: the completed crop is blended already, and would be so twice.
         restored = [
             paste(photo, image, matrix, weight)
@@ -266,7 +262,7 @@ class Deoccluder:
     def _compose(self, source: Tensor, decoded: Decoded) -> tuple[Completion, UInt8Array]:
         """What was decoded as arrays: the completion, and the network's own pictures."""
         occlusion = torch.sigmoid(decoded.occlusion.float())
-        weight = self._blend(occlusion)
+        weight = blend_weight(occlusion)
         restored = (decoded.images[0].float() * 255).clamp(0, 255)
         images = torch.lerp(source.float(), restored, weight).round().to(torch.uint8)
         completion = Completion(
@@ -277,12 +273,6 @@ class Deoccluder:
             uv=_array(decoded.uvs[0].float().permute(0, 2, 3, 1)),
         )
         return completion, _array(restored.round().to(torch.uint8).permute(0, 2, 3, 1))
-
-    @staticmethod
-    def _blend(occlusion: Tensor) -> Tensor:
-        """How much of the completion each pixel takes, `(N, 1, S, S)` in [0, 1], from the occlusion probability."""
-        grown = functional.max_pool2d(occlusion, 2 * _RIM + 1, stride=1, padding=_RIM)
-        return ((grown - _FADE[0]) / (_FADE[1] - _FADE[0])).clamp(0, 1)
 
 
 def _unchanged(crops: UInt8Array, sight: EarlySight) -> Completion:

@@ -1,5 +1,6 @@
-"""The paper's network: encoder, fusion, correspondence head, multi-scale decoder, Siamese wrapper, factory."""
+"""The paper's network: encoder, fusion, correspondence head, decoder, blending, Siamese wrapper, factory."""
 
+from maskfix.restore.blend import blend_weight
 from maskfix.restore.config import CONFIGS, SCALES, NetworkConfig
 from maskfix.restore.decoder import Decoded
 from maskfix.restore.early import CLEAN_COVERAGE, PREFIX, EarlyLook, EarlySight, split_early_look
@@ -22,6 +23,7 @@ __all__ = [
     "Fused",
     "NetworkConfig",
     "SiameseNetwork",
+    "blend_weight",
     "create_network",
     "list_networks",
     "momentum_update",

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from maskfix.restore import blend_weight
 from maskfix.train.config import CompletionConfig
 from maskfix.train.texture import Texture
 from maskfix.train.views import BatchDataset, OccludedViews, as_pictures
@@ -26,7 +27,7 @@ def validate(
     fabric: Any,
     texture: Texture | None,
 ) -> dict[str, float]:
-    """Complete the same masked held-out faces each time and compare them with the clean ones.
+    """Complete the same masked held-out faces each time, as a user will, and compare them with the clean ones.
 
     Args:
         network: The network that would be released.
@@ -37,7 +38,7 @@ def validate(
         texture: For the identity figures, or None.
 
     Returns:
-        `val_psnr_masked` (dB inside the mask, mean over faces), `val_coverage_error` (mean absolute error of the
+        `val_psnr_masked` (dB inside the true mask, mean over faces), `val_coverage_error` (mean absolute error of the
         occluded share), and for each identity network and judge `val_identity_masked_NAME`, `val_identity_NAME` (mean
         cosine to the clean face before and after).
         A figure over masked faces is left out where no face drew a mask.
@@ -57,10 +58,10 @@ def _figures(network: torch.nn.Module, batch: Any, fabric: Any, texture: Texture
     alpha = batch.alpha[:, None].to(fabric.device).float() / 255
     with fabric.autocast():
         decoded = network(masked, False)
-    image = torch.lerp(masked, decoded.images[0].float(), alpha)
+    occlusion = torch.sigmoid(decoded.occlusion.float())
+    image = torch.lerp(masked, decoded.images[0].float(), blend_weight(occlusion))
     worn = alpha.amax((1, 2, 3)) > 0
     error = ((image - clean).square() * (alpha > 0.5)).sum((1, 2, 3)) / (3 * (alpha > 0.5).sum((1, 2, 3)).clamp_min(1))
-    occlusion = torch.sigmoid(decoded.occlusion.float())
     figures = {
         "val_psnr_masked": float((-10 * torch.log10(error[worn].clamp_min(1e-8))).mean()),
         "val_coverage_error": float(((occlusion > 0.5).float() - (alpha > 0.5).float()).mean((1, 2, 3)).abs().mean()),
