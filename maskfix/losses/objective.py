@@ -54,6 +54,7 @@ def completion_objective(
     *,
     texture: TextureNetwork | None = None,
     texture_target: TextureTarget | None = None,
+    compose: Callable[[Tensor], Tensor] | None = None,
     view: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """The total objective of the completion network (paper eqs. 13 to 15) and its named terms.
@@ -69,6 +70,8 @@ def completion_objective(
         texture: Frozen network behind the texture terms; without one they are left out.
         texture_target: What is known of the network's answer on the clean pictures; what is missing is computed
             without gradient.
+        compose: What the texture terms see in place of a completed picture of the finest size, for example one with
+            the visible pixels of the input, which a user will see.
         view: A random change of the completed pictures before the identity term (see `random_view`). With style
             or perceptual loss in use it costs a second pass of the network: those see unchanged pictures.
 
@@ -82,7 +85,8 @@ def completion_objective(
     """
     terms = _structure_terms(outputs, targets, weights)
     if texture is not None:
-        terms |= texture_terms(outputs.images, targets.image, weights, texture, texture_target or TextureTarget(), view)
+        known = texture_target or TextureTarget()
+        terms |= texture_terms(outputs.images, targets.image, weights, texture, known, compose, view)
     if weights.occlusion > 0:
         terms["occlusion"] = occlusion_loss(outputs.occlusion_logits, targets.occlusion, weights.occlusion_dice)
     if not terms:

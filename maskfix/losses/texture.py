@@ -70,6 +70,7 @@ def texture_terms(
     weights: ObjectiveWeights,
     texture: TextureNetwork,
     known: TextureTarget,
+    compose: Callable[[Tensor], Tensor] | None,
     view: Callable[[Tensor], Tensor] | None,
 ) -> dict[str, Tensor]:
     """Terms of eq. 14, unweighted means over the scales Q; only those with a weight."""
@@ -78,7 +79,10 @@ def texture_terms(
     rows = slice(weights.texture_samples)
     chosen = [image[rows] for image in select_scales("images", images, weights.texture_scales)]
     known = _complete_target(target[rows], [size_of(image) for image in chosen], weights, texture, _first(known, rows))
-    embeddings, maps = _run_texture([enlarge(image, size_of(target)) for image in chosen], weights, texture, view)
+    shown = [enlarge(image, size_of(target)) for image in chosen]
+    if compose is not None:
+        shown = [compose(image) for image in shown]
+    embeddings, maps = _run_texture(shown, weights, texture, view)
     terms = {}
     if _needs_maps(weights):
         pairs = list(zip(maps, _present("maps", known.maps, len(maps)), strict=True))

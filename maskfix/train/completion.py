@@ -22,7 +22,7 @@ from maskfix.losses import (
     random_view,
     texture_target_of,
 )
-from maskfix.restore import SCALES, CompletionNetwork, create_network
+from maskfix.restore import SCALES, CompletionNetwork, blend_weight, create_network
 from maskfix.train.adversary import Adversary
 from maskfix.train.averaging import average_of, averaged_weights, averaging
 from maskfix.train.batch_norm import synchronise_norms
@@ -175,6 +175,7 @@ def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]
         (record, "adversarial", 0.0),
         (record, "texture_in_turn", False),
         (record, "identity_head", 0.0),
+        (record, "compose_texture", False),
         (record["views"], "pattern", 0.0),
         (record["objective"], "perceptual", 0.0),
     ):
@@ -270,6 +271,7 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     parts.model.train()
     picture, targets = as_pictures(batch.occluded, fabric.device), targets_of(batch, fabric.device)
     decoded = parts.model(picture)
+    weight = blend_weight(targets.occlusion)
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     own, whole = own_texture_rows(config.objective, config.batch_size, rows)
     texture_scales = config.objective.texture_scales
@@ -282,12 +284,14 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     known = _texture_target(parts, targets, texture if own else None, own)
 
     def compose(images: Tensor) -> Tensor:
-        # With the visible pixels, as a user will see it: a term on it acts under the mask alone.
+        # With the visible pixels, as a user will see it: a term on it acts under the mask and its rim alone. By the
+        # bare opacity, soft edges would keep some of the mask, and the network would learn to paint against that.
         count = len(images)
-        return torch.lerp(picture[:count], images, targets.occlusion[:count])
+        return torch.lerp(picture[:count], images, weight[:count])
 
     def view(images: Tensor) -> Tensor:
-        return view_of_own_rows(lambda pictures: random_view(pictures, generator), compose(images), rows, whole)
+        shown = images if config.compose_texture else compose(images)
+        return view_of_own_rows(lambda pictures: random_view(pictures, generator), shown, rows, whole)
 
     with fabric.autocast():
         terms = completion_objective(
@@ -296,6 +300,7 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
             replace(config.objective, texture_samples=max(1, own)),
             texture=texture if own else None,
             texture_target=known,
+            compose=compose if config.compose_texture else None,
             view=view if config.perturb_identity else None,
         )
         textured = None if texture is None else own * parts.processes.count / whole

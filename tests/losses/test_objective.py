@@ -269,6 +269,40 @@ def test_objective__view_changes_identity_only() -> None:
     assert viewed["style"].item() == plain["style"].item()
 
 
+def test_objective__compose_changes_texture_terms_alone_and_comes_before_the_view() -> None:
+    """Composing is done at the finest size, so that a coarser completion too gets visible pixels."""
+    given, truth, network = outputs(), targets(), Texture()
+    weights = ObjectiveWeights(texture_scales=(1, 2), perceptual=1.0)
+    visible = draw(3, 3, SIZE, SIZE, seed=31)
+
+    def compose(images: Tensor) -> Tensor:
+        return torch.lerp(visible, images, truth.occlusion)
+
+    finest = [given.images[0], functional.interpolate(given.images[1], scale_factor=2, mode="bilinear")]
+    by_hand = given._replace(images=[compose(image) for image in finest] + list(given.images[2:]))
+    # The second is at the finest size already here, so that it must be compared with maps of its coarser target.
+    known = texture_target_of(truth.image, [(SIZE, SIZE), (SIZE // 2, SIZE // 2)], network)
+    expected = completion_objective(
+        by_hand, truth, dataclasses.replace(weights, reconstruction=0), texture=network, texture_target=known
+    )
+    plain = completion_objective(given, truth, weights, texture=network)
+    composed = completion_objective(given, truth, weights, texture=network, compose=compose)
+    for name in ("style", "perceptual", "identity"):
+        assert composed[name].item() == pytest.approx(expected[name].item(), abs=1e-10)
+        assert composed[name].item() != pytest.approx(plain[name].item(), abs=1e-4)
+    for name in ("reconstruction", "correspondence", "occlusion"):
+        assert composed[name].item() == plain[name].item()
+    seen: list[Tensor] = []
+
+    def view(images: Tensor) -> Tensor:
+        seen.append(images)
+        return images
+
+    completion_objective(given, truth, weights, texture=network, compose=compose, view=view)
+    torch.testing.assert_close(seen[0], by_hand.images[0])
+    torch.testing.assert_close(seen[1], by_hand.images[1])
+
+
 def test_objective__zero_weights_are_not_computed() -> None:
     given, truth, network = outputs(), targets(), Texture()
     weights = ObjectiveWeights(correspondence=0, style=0, identity=0, occlusion=0)

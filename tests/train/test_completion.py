@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from maskfix.base import CheckpointError, DatasetError, InputError
-from maskfix.losses import ObjectiveWeights, random_view
-from maskfix.restore import create_network
+from maskfix.losses import ObjectiveWeights, Outputs, completion_objective, random_view
+from maskfix.restore import blend_weight, create_network
 from maskfix.train import completion
 from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
 from maskfix.train.completion import CHECKPOINT, LOG, targets_of, train_completion
 from maskfix.train.config import CompletionConfig, ViewConfig
-from maskfix.train.views import Batch
+from maskfix.train.loop import open_views
+from maskfix.train.views import Batch, BatchDataset, as_pictures
 from tests.train.runs import MeanColour, differences, kill_after_two_rows, logged
 
 PLAIN = ObjectiveWeights(identity=0, style=0)
@@ -211,6 +212,40 @@ def test_train__texture_waits_for_its_step_and_is_perturbed_by_step(
     assert seeds[2:] == seeds[:2]
     assert differences(read_checkpoint(resumed), read_checkpoint(straight)) == []
     assert read_checkpoint(resumed)["config"]["style_network"] == "stand-in"
+
+
+@pytest.mark.parametrize("perturbed", [False, True])
+def test_train__texture_sees_visible_pixels(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, perturbed: bool
+) -> None:
+    """They see what a user will: the input where nothing is covered, mixed in once at the rim of a mask."""
+    seen: list[torch.Tensor] = []
+    decoded: list[torch.Tensor] = []
+
+    class Recording(MeanColour):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+            if images.requires_grad:
+                seen.append(images.detach())
+            return super().forward(images)
+
+    def kept(outputs: Outputs, *rest: Any, **options: Any) -> dict[str, torch.Tensor]:
+        decoded.append(outputs.images[0].detach())
+        return completion_objective(outputs, *rest, **options)
+
+    monkeypatch.setattr(completion, "load_texture", lambda path, *_: Recording())
+    monkeypatch.setattr(completion, "completion_objective", kept)
+    monkeypatch.setattr(completion, "random_view", lambda images, generator: images)
+    objective = ObjectiveWeights(style=1, identity=1, texture_scales=(1,))
+    config = replace(settings(), steps=1, validate_every=0, compose_texture=True, perturb_identity=perturbed)
+    run(replace(config, objective=objective), store, tmp_path, identity="stand-in.onnx")
+    views, training, _ = open_views(store, None, config)
+    batch = BatchDataset(views, training, config.batch_size, config.seed)[0]
+    weight = blend_weight(batch.alpha[:, None].float() / 255)
+    assert ((weight > 0) & (weight < 1)).any()
+    expected = as_pictures(batch.occluded, torch.device("cpu")) * (1 - weight) + decoded[0] * weight
+    assert len(seen) == 1 + perturbed
+    for images in seen:
+        torch.testing.assert_close(images, expected)
 
 
 def test_train__identity_head_goes_on_where_it_stopped(
