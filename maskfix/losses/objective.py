@@ -76,9 +76,9 @@ def completion_objective(
             or perceptual loss in use it costs a second pass of the network: those see unchanged pictures.
 
     Returns:
-        Scalars: "reconstruction", "correspondence", "style", "perceptual", "identity" (each unweighted, mean over its
-        scales) and "occlusion" where they take part; "structure" and "texture", the two sums of eq. 15; "total",
-        structure + texture + weighted occlusion.
+        Scalars: "reconstruction", "correspondence", "style", "perceptual", "identity", "contrast" (each unweighted,
+        mean over its scales) and "occlusion" where they take part; "structure" and "texture", the two sums of eq. 15;
+        "total", structure + texture + weighted occlusion.
 
     Raises:
         InputError: If a selected scale is missing, shapes do not fit, or no term is left.
@@ -94,7 +94,7 @@ def completion_objective(
     zero = next(iter(terms.values())).new_zeros(())
     parts = {
         "structure": _weighted_sum(terms, weights, ("reconstruction", "correspondence"), zero),
-        "texture": _weighted_sum(terms, weights, ("style", "perceptual", "identity"), zero),
+        "texture": _weighted_sum(terms, weights, ("style", "perceptual", "identity", "contrast"), zero),
     }
     total = parts["structure"] + parts["texture"] + _weighted_sum(terms, weights, ("occlusion",), zero)
     return {**terms, **parts, "total": total}

@@ -7,10 +7,13 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from maskfix.base import InputError
 from maskfix.losses.identity import identity_cosine_loss, identity_loss
+from maskfix.losses.info_nce import info_nce
 from maskfix.losses.perceptual import perceptual_loss
+from maskfix.losses.precision import widen
 from maskfix.losses.scales import area_average, enlarge, mean_of, select_scales, size_of
 from maskfix.losses.style import style_loss
 from maskfix.losses.weights import ObjectiveWeights
@@ -40,10 +43,12 @@ class TextureTarget(NamedTuple):
     Attributes:
         embedding: `(N, D)` of the clean picture at the finest size, the truth at every scale; None if not known.
         maps: One list of maps per texture scale, in the order of `texture_scales`; None if not known.
+        strangers: `(K, D)` embeddings of other clean pictures, of unit length, for the contrast term.
     """
 
     embedding: Tensor | None = None
     maps: Sequence[Sequence[Tensor]] | None = None
+    strangers: Tensor | None = None
 
 
 def texture_target_of(image: Tensor, sizes: Sequence[tuple[int, int]], texture: TextureNetwork) -> TextureTarget:
@@ -74,7 +79,7 @@ def texture_terms(
     view: Callable[[Tensor], Tensor] | None,
 ) -> dict[str, Tensor]:
     """Terms of eq. 14, unweighted means over the scales Q; only those with a weight."""
-    if weights.style == 0 and weights.identity == 0 and weights.perceptual == 0:
+    if not _needs_maps(weights) and not _needs_embedding(weights):
         return {}
     rows = slice(weights.texture_samples)
     chosen = [image[rows] for image in select_scales("images", images, weights.texture_scales)]
@@ -92,7 +97,19 @@ def texture_terms(
     if weights.identity > 0 and known.embedding is not None:
         compare = identity_loss if weights.identity_form == "l2" else identity_cosine_loss
         terms["identity"] = mean_of([compare(embedding, known.embedding) for embedding in embeddings])
+    if weights.contrast > 0 and known.embedding is not None:
+        if known.strangers is None:
+            raise InputError("texture target strangers: the contrast term needs them, got none")
+        own = functional.normalize(widen(known.embedding), dim=1)
+        found = [functional.normalize(widen(embedding), dim=1) for embedding in embeddings]
+        each = [info_nce(one, own, known.strangers, weights.contrast_temperature) for one in found]
+        terms["contrast"] = mean_of(each)
     return terms
+
+
+def _needs_embedding(weights: ObjectiveWeights) -> bool:
+    """Whether a term compares embeddings."""
+    return weights.identity > 0 or weights.contrast > 0
 
 
 def _needs_maps(weights: ObjectiveWeights) -> bool:
@@ -115,7 +132,7 @@ def _run_texture(
             embeddings.append(embedding)
             maps.append(features)
             continue
-        if weights.identity > 0:
+        if _needs_embedding(weights):
             embeddings.append(texture(view(image))[0])
         if _needs_maps(weights):
             maps.append(texture(image)[1])
@@ -131,13 +148,14 @@ def _complete_target(
 ) -> TextureTarget:
     """Fill in what the terms need and `known` lacks; the network runs only for that."""
     lacks_maps = _needs_maps(weights) and known.maps is None
-    lacks_embedding = weights.identity > 0 and known.embedding is None
+    lacks_embedding = _needs_embedding(weights) and known.embedding is None
     if not lacks_maps and not lacks_embedding:
         return known
     made = texture_target_of(target, sizes if lacks_maps else (), texture)
     return TextureTarget(
         made.embedding if lacks_embedding else known.embedding,
         made.maps if lacks_maps else known.maps,
+        known.strangers,
     )
 
 
@@ -145,7 +163,7 @@ def _first(known: TextureTarget, rows: slice) -> TextureTarget:
     """The chosen rows of what is known of the target."""
     embedding = None if known.embedding is None else known.embedding[rows]
     maps = None if known.maps is None else [[layer[rows] for layer in scale] for scale in known.maps]
-    return TextureTarget(embedding, maps)
+    return TextureTarget(embedding, maps, known.strangers)
 
 
 def _present(name: str, values: Sequence[Sequence[Tensor]] | None, count: int) -> Sequence[Sequence[Tensor]]:

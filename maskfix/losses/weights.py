@@ -28,6 +28,9 @@ class ObjectiveWeights:
         identity_form: "l2" (eq. 12) or "cosine".
         texture_samples: Only the first so many rows of a batch get texture terms; all when None.
         perceptual: Weight of the perceptual loss, which section 3.4 names without a weight; on the style term's maps.
+        contrast: Weight of InfoNCE (eq. 1) on identity embeddings, which the paper does not have: a completed face has
+            to find its own clean one among strangers. The cosine counts what all faces share as well.
+        contrast_temperature: Of that term.
     """
 
     reconstruction: float = 6.0
@@ -42,13 +45,15 @@ class ObjectiveWeights:
     identity_form: IdentityForm = "l2"
     texture_samples: int | None = None
     perceptual: float = 0.0
+    contrast: float = 0.0
+    contrast_temperature: float = 0.07
 
     def __post_init__(self) -> None:
         """Refuse weights and scales that mean nothing.
 
         Raises:
             InputError: On a negative or infinite weight, an empty, repeated or non-positive scale, an unknown identity
-                form, or fewer than 1 texture sample.
+                form, a temperature that is not positive, or fewer than 1 texture sample.
         """
         for name in (
             "reconstruction",
@@ -56,6 +61,7 @@ class ObjectiveWeights:
             "style",
             "perceptual",
             "identity",
+            "contrast",
             "occlusion",
             "occluded_weight",
             "occlusion_dice",
@@ -68,6 +74,8 @@ class ObjectiveWeights:
             if not scales or min(scales) < 1 or len(set(scales)) != len(scales):
                 raise InputError(f"{name}: expected distinct scales from 1 (finest) on, got {scales}")
         check_choice("identity form", self.identity_form, IDENTITY_FORMS)
+        if not (math.isfinite(self.contrast_temperature) and self.contrast_temperature > 0):
+            raise InputError(f"contrast_temperature: expected a finite number above 0, got {self.contrast_temperature}")
         if self.texture_samples is not None and self.texture_samples < 1:
             raise InputError(f"texture_samples: expected at least 1, or None for all, got {self.texture_samples}")
 

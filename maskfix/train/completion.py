@@ -39,6 +39,7 @@ from maskfix.train.identity_head import IdentityHead
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
 from maskfix.train.parallel import Processes
 from maskfix.train.shares import own_texture_rows, view_of_own_rows, whole_batch_terms
+from maskfix.train.strangers import LENGTH, Strangers
 from maskfix.train.texture import Texture, load_texture
 from maskfix.train.validate import validate
 from maskfix.train.views import Batch, BatchDataset, as_pictures, batches
@@ -59,6 +60,7 @@ class _Parts(NamedTuple):
     texture: Texture | None
     adversary: Adversary | None = None
     identity_head: IdentityHead | None = None
+    strangers: Strangers | None = None
 
 
 def train_completion(
@@ -119,7 +121,9 @@ def train_completion(
     state = load_checkpoint(out / CHECKPOINT, record)
     if state is None:
         _start_from(encoder, start, network, average)
-    beside = _beside(config, network, texture, fabric.device, processes)
+    # A face's own earlier embedding would stand among its strangers in a longer queue.
+    strangers = max(1, min(LENGTH, len(training) // 2))
+    beside = _beside(config, network, texture, fabric.device, processes, strangers)
     first = _restore(state, {"network": network, "average": average, "optimiser": optimiser, **beside})
     processes.check_step(first, out / CHECKPOINT)
     model, optimiser = fabric.setup(network, optimiser)
@@ -178,6 +182,8 @@ def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]
         (record, "compose_texture", False),
         (record["views"], "pattern", 0.0),
         (record["objective"], "perceptual", 0.0),
+        (record["objective"], "contrast", 0.0),
+        (record["objective"], "contrast_temperature", 0.07),
     ):
         if table[name] == default:
             del table[name]
@@ -195,6 +201,7 @@ def _beside(
     texture: Texture | None,
     device: torch.device,
     processes: Processes,
+    strangers: int,
 ) -> dict[str, Any]:
     """What trains beside the network and has a place of its own in checkpoints, by that place's name."""
     found: dict[str, Any] = {}
@@ -205,6 +212,10 @@ def _beside(
             raise InputError("identity_head: it learns from identity networks; give the objective's identity a weight")
         dimensions = texture.dimensions()
         found["identity_head"] = IdentityHead(network, dimensions, config.learning_rate, config.seed, device, processes)
+    if config.objective.contrast and texture is not None:
+        dimensions = texture.dimensions()
+        asked = dimensions if config.texture_in_turn else [sum(dimensions)]
+        found["strangers"] = Strangers(asked, config.seed, device, processes, strangers)
     return found
 
 
@@ -215,11 +226,13 @@ def _texture(
     judges: Sequence[str | Path],
 ) -> Texture | None:
     """Load the texture networks where the objective needs them."""
-    if not any((config.objective.identity, config.objective.style, config.objective.perceptual)):
+    objective = config.objective
+    if not any((objective.identity, objective.contrast, objective.style, objective.perceptual)):
         return None
     if identity is None:
         raise InputError(
-            "identity network: the objective weighs identity, style or perceptual loss; pass --identity FILE.onnx"
+            "identity network: the objective weighs identity, contrast, style or perceptual loss; "
+            "pass --identity FILE.onnx"
         )
     return load_texture(identity, others, judges)
 
@@ -281,7 +294,7 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
         texture, adversary = parts.texture, parts.adversary
     if parts.texture is not None and texture is not None and config.texture_in_turn:
         texture = parts.texture.one(step)
-    known = _texture_target(parts, targets, texture if own else None, own)
+    known = _texture_target(parts, step, targets, texture if own else None, own)
 
     def compose(images: Tensor) -> Tensor:
         # With the visible pixels, as a user will see it: a term on it acts under the mask and its rim alone. By the
@@ -327,8 +340,8 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     if config.clip:
         fabric.clip_gradients(parts.model, parts.optimiser, max_norm=config.clip)
     parts.optimiser.step()
-    if parts.identity_head is not None and textured is not None:
-        parts.identity_head.learn()
+    if textured is not None:
+        _learn_beside(parts, step, known, min(whole, rows.stop - rows.start))
     figures = {name: float(value.detach()) for name, value in terms.items()}
     if adversary is not None:
         figures["discriminator"] = adversary.learn(real, composed, covered, fabric.autocast())
@@ -340,10 +353,21 @@ def _asked(config: CompletionConfig, head: IdentityHead, step: int) -> list[int]
     return [step % head.count] if config.texture_in_turn else list(range(head.count))
 
 
-def _texture_target(parts: _Parts, targets: Targets, texture: TextureNetwork | None, own: int) -> TextureTarget:
-    """What the texture network makes of the clean pictures, where the head needs it too: one pass serves both."""
-    if parts.identity_head is None or texture is None:
+def _learn_beside(parts: _Parts, step: int, known: TextureTarget, rows: int) -> None:
+    """What the clean faces' embeddings teach besides; `rows` is the most pictures with texture in any process."""
+    if parts.identity_head is not None:
+        parts.identity_head.learn()
+    if parts.strangers is not None:
+        parts.strangers.add(step, known.embedding, rows)
+
+
+def _texture_target(
+    parts: _Parts, step: int, targets: Targets, texture: TextureNetwork | None, own: int
+) -> TextureTarget:
+    """What the texture network makes of the clean pictures, where more than the objective needs it: one pass."""
+    if texture is None or (parts.identity_head is None and parts.strangers is None):
         return TextureTarget()
     side = targets.image.shape[2]
     sizes = [(side >> scale - 1, side >> scale - 1) for scale in parts.config.objective.texture_scales]
-    return texture_target_of(targets.image[:own], sizes, texture)
+    known = texture_target_of(targets.image[:own], sizes, texture)
+    return known if parts.strangers is None else known._replace(strangers=parts.strangers.of(step))

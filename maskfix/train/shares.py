@@ -12,7 +12,7 @@ from maskfix.losses import ObjectiveWeights, Targets
 from maskfix.train.parallel import Processes
 
 _STRUCTURE = ("reconstruction", "correspondence")
-_TEXTURE = ("style", "perceptual", "identity")
+_TEXTURE = ("style", "perceptual", "identity", "contrast")
 
 
 def own_texture_rows(weights: ObjectiveWeights, batch_size: int, rows: slice) -> tuple[int, int]:

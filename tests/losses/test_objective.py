@@ -269,6 +269,29 @@ def test_objective__view_changes_identity_only() -> None:
     assert viewed["style"].item() == plain["style"].item()
 
 
+def test_objective__contrast_against_numpy() -> None:
+    """InfoNCE of unit vectors, whatever the network's lengths; alone it needs no identity weight."""
+    given, truth, network = outputs(), targets(), Texture()
+    strangers = functional.normalize(draw(7, 5, seed=21) - 0.5, dim=1)
+    weights = ObjectiveWeights(style=0, identity=0, contrast=2, contrast_temperature=0.3, texture_scales=(1, 2))
+    terms = completion_objective(
+        given, truth, weights, texture=network, texture_target=TextureTarget(strangers=strangers)
+    )
+    finest = [given.images[0], functional.interpolate(given.images[1], scale_factor=2, mode="bilinear")]
+    key = functional.normalize(network(truth.image)[0], dim=1).numpy()
+    queries = [functional.normalize(network(image)[0], dim=1).numpy() for image in finest]
+    expected = np.mean([reference.info_nce(query, key, strangers.numpy(), 0.3) for query in queries])
+    assert terms["contrast"].item() == pytest.approx(expected, abs=1e-10)
+    assert terms["texture"].item() == pytest.approx(2 * expected, abs=1e-10)
+    assert "identity" not in terms
+
+
+def test_objective__contrast_needs_strangers() -> None:
+    weights = ObjectiveWeights(contrast=1, texture_scales=(1,))
+    with pytest.raises(InputError, match="strangers"):
+        completion_objective(outputs(), targets(), weights, texture=Texture())
+
+
 def test_objective__compose_changes_texture_terms_alone_and_comes_before_the_view() -> None:
     """Composing is done at the finest size, so that a coarser completion too gets visible pixels."""
     given, truth, network = outputs(), targets(), Texture()

@@ -23,6 +23,9 @@ class MeanColour(nn.Module):
     def dimensions(self) -> list[int]:
         return [3]
 
+    def one(self, step: int) -> MeanColour:
+        return self
+
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         return images.mean((2, 3)), [images]
 

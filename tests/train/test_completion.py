@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from maskfix.base import CheckpointError, DatasetError, InputError
 from maskfix.losses import ObjectiveWeights, Outputs, completion_objective, random_view
@@ -246,6 +247,30 @@ def test_train__texture_sees_visible_pixels(
     assert len(seen) == 1 + perturbed
     for images in seen:
         torch.testing.assert_close(images, expected)
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_train__strangers_are_faces_of_earlier_steps(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_turn: bool
+) -> None:
+    """At most half as many as there are faces; a resumed run meets the same ones."""
+    monkeypatch.setattr(completion, "load_texture", lambda path, *_: MeanColour())
+    objective = ObjectiveWeights(style=0, identity=0, contrast=1, texture_scales=(1,))
+    config = replace(settings(), steps=2, validate_every=0, texture_in_turn=in_turn, objective=objective)
+    straight = run(config, store, tmp_path / "straight", identity="stand-in.onnx")
+    _, training, _ = open_views(store, None, config)
+    [queue] = read_checkpoint(straight)["strangers"]["queues"]
+    assert queue.shape == (len(training) // 2, 3)
+    views, _, _ = open_views(store, None, config)
+    last = BatchDataset(views, training, config.batch_size, config.seed)[1]
+    seen = as_pictures(last.clean, torch.device("cpu")).mean((2, 3))
+    torch.testing.assert_close(queue[-3:], functional.normalize(seen, dim=1))
+    run(replace(config, steps=1), store, tmp_path / "resumed", identity="stand-in.onnx")
+    resumed = run(config, store, tmp_path / "resumed", identity="stand-in.onnx")
+    assert differences(read_checkpoint(resumed), read_checkpoint(straight)) == []
+    assert [row.keys() for row in logged(straight.with_name(LOG))] == 2 * [
+        {"step", "reconstruction", "correspondence", "contrast", "occlusion", "structure", "texture", "total"}
+    ]
 
 
 def test_train__identity_head_goes_on_where_it_stopped(

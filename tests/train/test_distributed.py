@@ -48,6 +48,7 @@ texture_samples = 3
 texture_scales = [1, 2]
 occluded_weight = 5.0
 occlusion_dice = 0.5
+contrast = 0.2
 """
 
 # The second process has no row for texture, and the texture terms alone reach the second scale.
@@ -65,6 +66,7 @@ structure_scales = [1, 3]
 texture_samples = 2
 texture_scales = [1, 2]
 perceptual = 0.5
+contrast = 0.2
 """
 
 
