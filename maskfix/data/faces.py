@@ -13,7 +13,7 @@ import pandas as pd
 from maskfix.base import CropLayout, DatasetError, FloatArray, UInt8Array, canonical_layout, replacing
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-STORE_FILES = ("crops.npy", "points.npy", "correspondence.npy", "records.csv", "layout.json")
+STORE_FILES = ("crops.npy", "points.npy", "correspondence.npy", "frames.npy", "records.csv", "layout.json")
 
 
 def list_pictures(folder: str | Path) -> list[Path]:
@@ -39,12 +39,14 @@ class FaceStore(NamedTuple):
         crops: `(N, S, S, 3)` uint8 RGB in the canonical layout.
         points: `(N, 6, 2)` float32 mask points a..f in pixels of the crop.
         correspondence: `(N, S, S, 2)` uint8, see `correspondence_target`.
+        frames: `(N, 4, 2)` float32 corners of the photograph in pixels of the crop; outside stands its reflection.
         names: N picture names, relative to the folder they came from.
     """
 
     crops: UInt8Array
     points: FloatArray
     correspondence: UInt8Array
+    frames: FloatArray
     names: tuple[str, ...]
 
     @property
@@ -74,7 +76,7 @@ def open_store(folder: str | Path) -> FaceStore:
             f"{folder}: {', '.join(missing)} missing; make it with: maskfix prepare --images DIR --out {folder}"
         )
     try:
-        crops, points, correspondence = (np.load(folder / name, mmap_mode="r") for name in STORE_FILES[:3])
+        arrays = [np.load(folder / name, mmap_mode="r") for name in STORE_FILES[:4]]
     except (ValueError, OSError, EOFError) as error:
         raise DatasetError(f"{folder}: damaged array ({error}); run maskfix prepare again") from error
     try:
@@ -82,10 +84,11 @@ def open_store(folder: str | Path) -> FaceStore:
         names = tuple(records.loc[records["ok"], "image"])
     except (ValueError, KeyError) as error:
         raise DatasetError(f"{folder}: damaged records.csv ({error}); run maskfix prepare again") from error
-    if not len(crops) == len(points) == len(correspondence) == len(names):
+    if {len(array) for array in arrays} != {len(names)}:
         raise DatasetError(f"{folder}: the files disagree on the number of faces; run maskfix prepare again")
-    _check_layout(folder, canonical_layout(int(crops.shape[1])))
-    return FaceStore(crops, points, correspondence, names)
+    _check_layout(folder, canonical_layout(int(arrays[0].shape[1])))
+    crops, points, correspondence, frames = arrays
+    return FaceStore(crops, points, correspondence, frames, names)
 
 
 def write_layout(folder: str | Path, layout: CropLayout) -> None:

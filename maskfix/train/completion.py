@@ -181,6 +181,7 @@ def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]
         (record, "identity_head", 0.0),
         (record, "compose_texture", False),
         (record["views"], "pattern", 0.0),
+        (record["views"], "surroundings", 0.0),
         (record["objective"], "perceptual", 0.0),
         (record["objective"], "contrast", 0.0),
         (record["objective"], "contrast_temperature", 0.07),

@@ -35,6 +35,8 @@ class ViewConfig:
         coarsest: Lowest factor of a random down-scaling (both of input and target), for cameras worse than the data's.
         light: Largest relative change of gain.
         pattern: Share of masks that get random stripes, blotches or folds on top.
+        surroundings: Share of faces that get other surroundings than the photograph's reflection, see
+            `train.surroundings`.
     """
 
     kinds: tuple[str, ...] = ()
@@ -48,6 +50,7 @@ class ViewConfig:
     coarsest: float = 0.5
     light: float = 0.25
     pattern: float = 0.0
+    surroundings: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers and names that mean nothing.
@@ -55,7 +58,7 @@ class ViewConfig:
         Raises:
             InputError: If a share lies outside [0, 1], a size is negative, or a mask kind is unknown.
         """
-        for name in ("random_cloth", "drawn", "clean", "pattern"):
+        for name in ("random_cloth", "drawn", "clean", "pattern", "surroundings"):
             check_range(name, getattr(self, name), 0, 1)
         for name in ("shift", "turn", "point_noise"):
             check_range(name, getattr(self, name), 0, 1000)

@@ -41,9 +41,9 @@ def prepare_faces(
 ) -> pd.DataFrame:
     """Detect, align and describe every picture of a folder; a killed run continues where it stopped.
 
-    Writes `crops.npy`, `points.npy`, `correspondence.npy`, `layout.json` and `records.csv` (a row for every picture,
-    also for those that failed, with the reason). Pixels outside a picture are its reflection: pictures cut close to
-    the face would teach the network black borders otherwise.
+    Writes `crops.npy`, `points.npy`, `correspondence.npy`, `frames.npy`, `layout.json` and `records.csv` (a row for
+    every picture, also for those that failed, with the reason). Pixels outside a picture are its reflection: pictures
+    cut close to the face would teach the network black borders otherwise.
 
     Args:
         images: Folder of pictures, searched to any depth.
@@ -94,7 +94,7 @@ def _prepare_chunk(job: tuple[Path, Path, list[Path], int]) -> int:
     path, root, pictures, size = job
     if _DETECTOR is None:
         _DETECTOR = load_detector("mesh")
-    rows, crops, points, targets = [], [], [], []
+    rows, crops, points, targets, frames = [], [], [], [], []
     for picture in pictures:
         name = picture.relative_to(root).as_posix()
         try:
@@ -105,14 +105,16 @@ def _prepare_chunk(job: tuple[Path, Path, list[Path], int]) -> int:
         [found] = _DETECTOR.detect([photo])
         rows.append((name, found.ok, found.reason))
         if found.ok:
-            crop, point, target = prepare_face(photo, found, size)
+            crop, point, target, frame = prepare_face(photo, found, size)
             crops.append(crop)
             points.append(point)
             targets.append(target)
+            frames.append(frame)
     arrays: dict[str, Any] = {
         "crops": np.array(crops, np.uint8).reshape(-1, size, size, 3),
         "points": np.array(points, np.float32).reshape(-1, 6, 2),
         "correspondence": np.array(targets, np.uint8).reshape(-1, size, size, 2),
+        "frames": np.array(frames, np.float32).reshape(-1, 4, 2),
         "rows": np.array(rows, dtype=np.str_).reshape(-1, 3),
     }
     with replacing(path) as temporary:
@@ -120,8 +122,10 @@ def _prepare_chunk(job: tuple[Path, Path, list[Path], int]) -> int:
     return len(pictures)
 
 
-def prepare_face(photo: UInt8Array, found: Landmarks, size: int) -> tuple[UInt8Array, FloatArray, UInt8Array]:
-    """Crop, mask points and correspondence target of one detected face.
+def prepare_face(
+    photo: UInt8Array, found: Landmarks, size: int
+) -> tuple[UInt8Array, FloatArray, UInt8Array, FloatArray]:
+    """Crop, mask points, correspondence target and frame of one detected face.
 
     Args:
         photo: `(H, W, 3)` uint8 RGB.
@@ -129,7 +133,8 @@ def prepare_face(photo: UInt8Array, found: Landmarks, size: int) -> tuple[UInt8A
         size: Side S of the crop in pixels.
 
     Returns:
-        `(S, S, 3)` uint8, `(6, 2)` float32 in pixels of the crop, `(S, S, 2)` uint8.
+        `(S, S, 3)` uint8, `(6, 2)` float32 in pixels of the crop, `(S, S, 2)` uint8, and `(4, 2)` float32: the corners
+        of the photograph in pixels of the crop, outer edges of its outermost pixels.
 
     Raises:
         DatasetError: If the landmarks hold no mesh.
@@ -141,7 +146,10 @@ def prepare_face(photo: UInt8Array, found: Landmarks, size: int) -> tuple[UInt8A
     crop = warp(photo, matrix, size, border="reflect")
     points = transform_points(matrix, found.mask).astype(np.float32)
     mesh = np.column_stack([transform_points(matrix, found.mesh[:, :2]), found.mesh[:, 2] * np.hypot(*matrix[0, :2])])
-    return crop, points, correspondence_target(mesh, size)
+    height, width = photo.shape[:2]
+    edges = np.array([[0, 0], [width, 0], [width, height], [0, height]]) - 0.5
+    frame = transform_points(matrix, edges).astype(np.float32)
+    return crop, points, correspondence_target(mesh, size), frame
 
 
 def _collect(out: Path, parts: Path, chunks: int, size: int) -> pd.DataFrame:
@@ -158,9 +166,9 @@ def _collect(out: Path, parts: Path, chunks: int, size: int) -> pd.DataFrame:
     if not faces:
         shutil.rmtree(parts)
         raise DatasetError(f"{out}: no face found in any of {len(records)} pictures; are these photographs of faces?")
-    shapes = {"crops": (size, size, 3), "points": (6, 2), "correspondence": (size, size, 2)}
+    shapes = {"crops": (size, size, 3), "points": (6, 2), "correspondence": (size, size, 2), "frames": (4, 2)}
     for key, shape in shapes.items():
-        dtype = np.float32 if key == "points" else np.uint8
+        dtype = np.float32 if key in ("points", "frames") else np.uint8
         with replacing(out / f"{key}.npy") as temporary:
             array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
                 temporary, "w+", dtype, (faces, *shape)

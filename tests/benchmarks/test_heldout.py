@@ -53,7 +53,7 @@ def store() -> FaceStore:
     crops[:, SIZE // 2 :: 2, ::2] += 20
     points = np.zeros((count, 6, 2), dtype=np.float32)
     points[:, 0, 0] = np.arange(count)
-    return FaceStore(crops, points, crops[..., :2], tuple(NAMES))
+    return FaceStore(crops, points, crops[..., :2], np.zeros((count, 4, 2), np.float32), tuple(NAMES))
 
 
 class LowerHalf(Occluder):

@@ -42,6 +42,7 @@ def store(tmp_path: Path) -> Path:
     np.save(tmp_path / "crops.npy", rng.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8))
     np.save(tmp_path / "points.npy", rng.random((2, 6, 2), dtype=np.float32))
     np.save(tmp_path / "correspondence.npy", rng.integers(0, 256, (2, 16, 16, 2), dtype=np.uint8))
+    np.save(tmp_path / "frames.npy", rng.random((2, 4, 2), dtype=np.float32))
     records = {"image": ["001", "bad.jpg", "NA"], "ok": [True, False, True], "reason": ["", "no face found", ""]}
     pd.DataFrame(records).to_csv(tmp_path / "records.csv", index=False)
     write_layout(tmp_path, canonical_layout(16))
@@ -52,7 +53,7 @@ class TestOpenStore:
     def test_whole(self, store: Path) -> None:
         opened = open_store(str(store))
         assert (len(opened), opened.size, opened.names) == (2, 16, ("001", "NA"))
-        for name in ("crops", "points", "correspondence"):
+        for name in ("crops", "points", "correspondence", "frames"):
             array = getattr(opened, name)
             np.testing.assert_array_equal(array, np.load(store / f"{name}.npy"))
             assert isinstance(array, np.memmap), "a store is larger than the memory"
@@ -66,8 +67,8 @@ class TestOpenStore:
         with pytest.raises(DatasetError, match=r"crops\.npy, points\.npy, .*, records\.csv, layout\.json missing"):
             open_store(store / "nowhere")
 
-    @pytest.mark.parametrize("name", ["crops.npy", "points.npy", "correspondence.npy"])
-    @pytest.mark.parametrize("keep", [0, 40, 200])
+    @pytest.mark.parametrize("name", ["crops.npy", "points.npy", "correspondence.npy", "frames.npy"])
+    @pytest.mark.parametrize("keep", [0, 40, 180])
     def test_damaged_array(self, store: Path, name: str, keep: int) -> None:
         (store / name).write_bytes((store / name).read_bytes()[:keep])
         with pytest.raises(DatasetError, match=r"damaged array \(.*\); run maskfix prepare again"):
@@ -82,7 +83,7 @@ class TestOpenStore:
         with pytest.raises(DatasetError, match=r"damaged records\.csv \(.*\); run maskfix prepare again"):
             open_store(store)
 
-    @pytest.mark.parametrize("name", ["crops", "points", "correspondence"])
+    @pytest.mark.parametrize("name", ["crops", "points", "correspondence", "frames"])
     def test_files_that_disagree(self, store: Path, name: str) -> None:
         array = np.load(store / f"{name}.npy")
         np.save(store / f"{name}.npy", array[:1])

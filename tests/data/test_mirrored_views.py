@@ -21,7 +21,9 @@ def store(mesh: np.ndarray) -> FaceStore:
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     crop = np.dstack([2 * x, 2 * y, 255 - x - y]).astype(np.uint8)
     points = mask_points_from_mesh(mesh)
-    return FaceStore(crop[None], points[None], correspondence_target(mesh, SIZE)[None], ("face",))
+    return FaceStore(
+        crop[None], points[None], correspondence_target(mesh, SIZE)[None], np.zeros((1, 4, 2), np.float32), ("face",)
+    )
 
 
 def drawn(faces: FaceStore, picture: UInt8Array) -> Face:

@@ -16,6 +16,7 @@ from maskfix.base import DatasetError, Landmarks, UInt8Array, canonical_layout, 
 from maskfix.data import FaceStore, decode_correspondence, open_store
 from maskfix.train import prepare
 from maskfix.train.prepare import prepare_face, prepare_faces
+from maskfix.train.surroundings import photograph_part
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed: nothing prepares faces")
 FACES = ("a/head.png", "tight.png")
@@ -91,6 +92,7 @@ class TestPrepareFaces:
         assert sorted(os.listdir(prepared[0])) == [
             "correspondence.npy",
             "crops.npy",
+            "frames.npy",
             "layout.json",
             "points.npy",
             "records.csv",
@@ -104,7 +106,7 @@ class TestPrepareFaces:
         for i, name in enumerate(FACES):
             photo = read_image(pictures / name)
             [found] = detector.detect([photo])
-            for stored, expected in zip(store[:3], prepare_face(photo, found, SIZE), strict=True):
+            for stored, expected in zip(store[:4], prepare_face(photo, found, SIZE), strict=True):
                 np.testing.assert_array_equal(stored[i], expected)
 
     def test_two_cuts_of_one_face_are_alike(self, prepared: tuple[Path, pd.DataFrame]) -> None:
@@ -194,10 +196,12 @@ class TestPrepareFace:
         assert found.five is not None
         assert found.mask is not None
         assert found.mesh is not None
-        crop, points, coded = prepare_face(astronaut, found, 128)
+        crop, points, coded, frame = prepare_face(astronaut, found, 128)
         matrix = estimate_similarity(found.five, canonical_layout(128).array)
         np.testing.assert_array_equal(crop, warp(astronaut, matrix, 128))
         np.testing.assert_allclose(points, transform_points(matrix, found.mask), atol=1e-4)
+        corners = np.array([[-0.5, -0.5], [511.5, -0.5], [511.5, 511.5], [-0.5, 511.5]])
+        np.testing.assert_allclose(frame, transform_points(matrix, corners), atol=1e-3)
         # Each eye and the nose show their own (u, v).
         uv, visible = decode_correspondence(coded)
         places = np.rint(transform_points(matrix, found.mesh[[33, 263, 1, 152], :2])).astype(int)
@@ -220,7 +224,14 @@ class TestPrepareFace:
         photo = np.ascontiguousarray(astronaut[75:185, 170:280])
         [found] = detector.detect([photo])
         assert found.ok
-        crop, _, _ = prepare_face(photo, found, 128)
+        crop, _, _, frame = prepare_face(photo, found, 128)
+        # White on black shows where the photograph itself is, but for the rim that interpolation mixes.
+        assert found.five is not None
+        matrix = estimate_similarity(found.five, canonical_layout(128).array)
+        white = warp(np.full_like(photo, 255), matrix, 128, border="constant")[..., 0]
+        part = photograph_part(frame, 128)
+        assert (white[part] == 255).all()
+        assert part.sum() > 0.9 * (white == 255).sum()
         black = (crop == 0).all(axis=2)
         assert not black[0].any()
         # A little of the dark suit is in the picture; an unmirrored border would be four tenths of the crop.

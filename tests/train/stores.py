@@ -33,6 +33,12 @@ def coded_ellipse(size: int) -> UInt8Array:
     return np.where(inside[..., None], coded, 0).astype(np.uint8)
 
 
+def frame(size: int) -> FloatArray:
+    """Corners of a photograph that ends inside the crop, a little turned, `(4, 2)`."""
+    corners = np.array([[0.15, 0.2], [0.87, 0.18], [0.88, 0.93], [0.16, 0.95]]) * size
+    return corners.astype(np.float32)
+
+
 def write_store(folder: Path, size: int, count: int = FACES) -> Path:
     """Write a store as `maskfix prepare` does, with one failed picture in its records."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,6 +47,7 @@ def write_store(folder: Path, size: int, count: int = FACES) -> Path:
     np.save(folder / "crops.npy", smooth_pictures(count, size))
     np.save(folder / "points.npy", points)
     np.save(folder / "correspondence.npy", np.repeat(coded_ellipse(size)[None], count, axis=0))
+    np.save(folder / "frames.npy", np.repeat(frame(size)[None], count, axis=0))
     names = [f"face{number:02d}.png" for number in range(count)]
     records = pd.DataFrame(
         {"image": [*names, "empty.png"], "ok": [True] * count + [False], "reason": [""] * count + ["-"]}

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.random import default_rng
+from scipy import ndimage
 
 from maskfix.base import FloatArray, Occluded, UInt8Array
 from maskfix.data import FaceStore, open_store
 from maskfix.occlude import PAPER_KINDS, Occluder
 from maskfix.train.config import ViewConfig
+from maskfix.train.surroundings import photograph_part
 from maskfix.train.views import Batch, BatchDataset, OccludedViews, as_pictures, batches
-from tests.train.stores import coded_ellipse, smooth_pictures
+from tests.train.stores import coded_ellipse, frame, smooth_pictures
 
 STILL = ViewConfig(shift=0, turn=0, scale=0, coarsest=1, light=0, point_noise=0)
 """Nothing moves or changes; only mirroring and grey pictures are left."""
@@ -219,7 +221,7 @@ class TestFace:
         y, x = np.mgrid[0:size, 0:size]
         for px, py in points:
             crop[np.hypot(x - px, y - py) <= 3] = 255
-        store = FaceStore(crop[None], points[None], coded_ellipse(size)[None], ("a.png",))
+        store = FaceStore(crop[None], points[None], coded_ellipse(size)[None], frame(size)[None], ("a.png",))
         config = ViewConfig(shift=5, turn=15, scale=0.1, light=0, coarsest=1, point_noise=0)
         views = OccludedViews(store, config, [])
         distances = []
@@ -237,7 +239,7 @@ class TestFace:
         size = 128
         coded = coded_ellipse(size)
         crop = np.concatenate([coded, coded[..., :1] * 0], axis=2)
-        store = FaceStore(crop[None], np.zeros((1, 6, 2), np.float32) + 9, coded[None], ("a.png",))
+        store = FaceStore(crop[None], np.zeros((1, 6, 2), np.float32) + 9, coded[None], frame(size)[None], ("a.png",))
         views = OccludedViews(store, ViewConfig(shift=5, turn=10, scale=0.1, light=0, coarsest=1), [])
         compared = 0
         for seed in range(10):
@@ -254,10 +256,27 @@ class TestFace:
     def test_correspondence__never_blended_with_no_face(self) -> None:
         """At the rim a mean of (u, v) and of nothing would be a place on the face that is not there."""
         coded = np.where(coded_ellipse(64) > 0, 200, 0).astype(np.uint8)
-        store = FaceStore(smooth_pictures(1, 64), np.ones((1, 6, 2), np.float32), coded[None], ("a.png",))
+        store = FaceStore(
+            smooth_pictures(1, 64), np.ones((1, 6, 2), np.float32), coded[None], frame(64)[None], ("a.png",)
+        )
         views = OccludedViews(store, ViewConfig(turn=15), [])
         for seed in range(5):
             assert set(np.unique(views.face(0, default_rng(seed)).correspondence[..., 1])) == {0, 200}
+
+    def test_surroundings__outside_the_photograph_alone(self, faces: FaceStore) -> None:
+        """In the asked share of faces, and those left out are what they were without."""
+        still = ViewConfig(shift=0, turn=0, scale=0, light=0, coarsest=1, surroundings=1)
+        inside = photograph_part(faces.frames[0], faces.size)
+        deep = ndimage.binary_erosion(inside, iterations=7)
+        assert deep.any()
+        changed = 0
+        for seed in range(12):
+            crop = OccludedViews(faces, still, []).face(0, default_rng(seed)).crop
+            candidates = [faces.crops[0], faces.crops[0][:, ::-1]]
+            if not any(np.array_equal(crop[d], c[d]) for c, d in zip(candidates, (deep, deep[:, ::-1]), strict=True)):
+                continue  # one in twenty is grey
+            changed += min(np.abs(crop.astype(int) - c).max() for c in candidates) > 20
+        assert changed >= 9
 
     def test_light__changes_brightness_not_place(self, faces: FaceStore) -> None:
         views = OccludedViews(faces, ViewConfig(shift=0, turn=0, scale=0, coarsest=1, light=0.25), [])
@@ -266,7 +285,7 @@ class TestFace:
 
     def test_coarsest__takes_detail_away(self) -> None:
         fine = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
-        store = FaceStore(fine, np.ones((1, 6, 2), np.float32), coded_ellipse(64)[None], ("a.png",))
+        store = FaceStore(fine, np.ones((1, 6, 2), np.float32), coded_ellipse(64)[None], frame(64)[None], ("a.png",))
         config = ViewConfig(shift=0, turn=0, scale=0, light=0, coarsest=0.3)
         views = OccludedViews(store, config, [])
         spread = [views.face(0, default_rng(seed)).crop.std() for seed in range(20)]

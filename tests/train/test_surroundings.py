@@ -1,0 +1,65 @@
+"""Other surroundings: what changes, what stays, and what the draws depend on."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.random import default_rng
+from scipy import ndimage
+
+from maskfix.train import surroundings
+from maskfix.train.surroundings import KINDS, photograph_part, surround
+from tests.train.stores import frame, smooth_pictures
+
+SIZE = 64
+CROP, OTHER = smooth_pictures(2, SIZE)
+
+
+def test_photograph_part__against_a_warped_white_picture() -> None:
+    corners = frame(SIZE)
+    white = np.full((100, 100), 255, np.uint8)
+    edges = np.array([[-0.5, -0.5], [99.5, -0.5], [99.5, 99.5], [-0.5, 99.5]], np.float32)
+    shown = cv2.warpPerspective(white, cv2.getPerspectiveTransform(edges, corners), (SIZE, SIZE))
+    part = photograph_part(corners, SIZE)
+    assert (shown[part] == 255).all()
+    assert part.sum() > 0.8 * (shown == 255).sum()
+
+
+def test_photograph_part__far_corners_and_none() -> None:
+    whole = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
+    assert photograph_part(1e6 * whole, SIZE).all()
+    assert photograph_part(SIZE * whole + SIZE / 2, SIZE).all()
+    assert not photograph_part(np.zeros((4, 2), np.float32) - 9, SIZE).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_surround__inside_stays_and_outside_changes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "_SHARES", [float(one == kind) for one in KINDS])
+    inside = photograph_part(frame(SIZE), SIZE)
+    deep = ndimage.binary_erosion(inside, iterations=7)
+    found = [surround(CROP, frame(SIZE), OTHER, default_rng(seed)) for seed in range(4)]
+    for one in found:
+        assert (one.shape, one.dtype) == (CROP.shape, np.uint8)
+        np.testing.assert_array_equal(one[deep], CROP[deep])
+        assert np.abs(one[~inside].astype(int) - CROP[~inside]).mean() > 3
+    assert not np.array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], surround(CROP, frame(SIZE), OTHER, default_rng(0)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_surround__shows_nothing_of_the_reflection(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stood outside, the result is the same."""
+    monkeypatch.setattr(surroundings, "_SHARES", [float(one == kind) for one in KINDS])
+    inside = photograph_part(frame(SIZE), SIZE)
+    changed = np.where(inside[..., None], CROP, 255 - CROP)
+    for seed in range(4):
+        one, two = (surround(crop, frame(SIZE), OTHER, default_rng(seed)) for crop in (CROP, changed))
+        np.testing.assert_array_equal(one, two)
+
+
+def test_surround__all_photograph_or_none() -> None:
+    whole = np.array([[-9, -9], [99, -9], [99, 99], [-9, 99]], np.float32)
+    for corners in (whole, whole + 500):
+        for seed in range(8):
+            np.testing.assert_array_equal(surround(CROP, corners, OTHER, default_rng(seed)), CROP)
