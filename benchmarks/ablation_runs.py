@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.ablation_table import Columns
-from benchmarks.groups import HeldoutFigures
-from benchmarks.heldout import choose_faces, heldout_figures, load_restorer
+from benchmarks.groups import HeldoutFigures, choose_faces
+from benchmarks.heldout_figures import heldout_figures
+from benchmarks.restorer import load_restorer
 from maskfix.base import InputError, check_range, replacing
 from maskfix.data import FaceStore
 from maskfix.embed.base import Embedder
@@ -28,6 +29,8 @@ from maskfix.weights import file_sha256
 from protocols import Progress
 
 SETTINGS = "settings.json"
+SURROUNDINGS = "edge"
+"""What stands around the held-out faces, see `benchmarks.heldout`."""
 _SECONDS = "seconds.json"
 _SAVE_SECONDS = 10.0
 
@@ -249,6 +252,7 @@ def measure(job: Job, faces: Faces, variant: Variant, progress: Progress | None 
             list(job.judges.values()),
             seed=job.base.seed,
             composed=variant.composed,
+            surroundings=SURROUNDINGS,
             progress=_evaluating(variant, progress),
         )
         columns = as_columns(figures)
@@ -277,7 +281,7 @@ def _evaluation_key(job: Job, faces: Faces, checkpoint: Path) -> str:
     """What figures depend on; figures of another key are taken anew."""
     judges = {judge.name: judge.sha256 for judge in job.judges.values()}
     places = [int(place) for place in faces.held_out]
-    return json.dumps([file_sha256(checkpoint), places, job.base.seed, judges, faces.record["masks"]])
+    return json.dumps([file_sha256(checkpoint), places, job.base.seed, judges, faces.record["masks"], SURROUNDINGS])
 
 
 def _read_columns(path: Path, key: str) -> Columns | None:

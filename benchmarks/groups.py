@@ -38,6 +38,7 @@ _LABELS = {
     "coverage": "share under the mask",
     "similarity": "similarity",
     "recovered": "recovered similarity",
+    "margin": "margin over strangers",
 }
 _BLOCK = 100
 """Bootstrap replicates worked on at a time."""
@@ -61,6 +62,8 @@ class HeldoutFigures(NamedTuple):
             failed.
         similarity_after: The same of the completed face.
         similarity_between: The same of the completed to the masked face; empty where nobody will mix them.
+        margin_before: By name of the recogniser, the masked faces' margins over strangers, see `stranger_margins`.
+        margin_after: The same of the completed faces.
     """
 
     image: tuple[str, ...]
@@ -76,6 +79,8 @@ class HeldoutFigures(NamedTuple):
     similarity_before: dict[str, DoubleArray]
     similarity_after: dict[str, DoubleArray]
     similarity_between: Mapping[str, DoubleArray] = MappingProxyType({})
+    margin_before: Mapping[str, DoubleArray] = MappingProxyType({})
+    margin_after: Mapping[str, DoubleArray] = MappingProxyType({})
 
     def take(self, rows: NDArray[np.int64]) -> HeldoutFigures:
         """Some of the faces, in the order of `rows`."""
@@ -123,7 +128,8 @@ def summarise(figures: HeldoutFigures, *, seed: int = 0, replicates: int = 1000)
 
     Returns:
         `faces` (M), `not_masked` (faces that took no mask), `figures` by name, and `embedders`: for each recogniser
-        `similarity_before`, `similarity_after` and `recovered` (see `benchmarks.heldout`). A figure is a row of
+        `similarity_before`, `similarity_after`, `recovered`, and, where the figures hold margins, `margin_before` and
+        `margin_after` (see `benchmarks.heldout`). A figure is a row of
         `value`, `ci95` and `faces`, the number of faces that have it; values that are not finite (a crop equal to the
         clean one has no PSNR) are left out, and `value` is None where none are left.
     """
@@ -140,6 +146,11 @@ def summarise(figures: HeldoutFigures, *, seed: int = 0, replicates: int = 1000)
                 "similarity_before": row(_mean, before),
                 "similarity_after": row(_mean, figures.similarity_after[name]),
                 "recovered": row(_recovered, before, figures.similarity_after[name]),
+            }
+            | {
+                side: row(_mean, getattr(figures, side)[name])
+                for side in ("margin_before", "margin_after")
+                if name in getattr(figures, side)
             }
             for name, before in figures.similarity_before.items()
         },
@@ -310,7 +321,7 @@ def make_tables(report: Mapping[str, Any]) -> list[Table]:
         row, masked = figure_at(overall, path), figure_at(overall, before) if _has(overall, before) else None
         total.add_row(_label(path), _cell(masked), _cell(row), str(row["faces"]))
     # What is recovered says more than the similarity itself, and the table is wide enough.
-    shown = [path for path in paths if path[-1] != "similarity_after"]
+    shown = [path for path in paths if path[-1] not in ("similarity_after", "margin_after")]
     headers = [Column(_label(path), overflow="fold") for path in shown]
     by_group = Table("by", "group", "faces", *headers, title="By group")
     for attribute, found in groups.items():

@@ -11,6 +11,14 @@ recovered fraction of `benchmarks.lfw`: there, two different photographs of a pe
 with strangers, and what is recovered is true accepts at a fixed false accept rate. Similarity to one's own picture
 counts the picture's light and pose as much as its identity and says nothing about strangers; it ranks networks, and is
 no claim about verification. UTKFace also has several pictures of some people, who may be on both sides of the split.
+
+**Margin over strangers** is by how many standard deviations the cosine of a masked or completed face to its own clean
+picture exceeds its cosines to those of the other measured faces. A completion that makes all faces alike raises the
+similarity and not the margin.
+
+Where a photograph ends inside its crop, a store holds its reflection, which no photograph of a user shows and which a
+network can read what is under the mask from. `--surroundings edge` (the default) replaces it by the colours of the
+photograph's edge before the mask is put on, and figures inside the mask are those of the photograph's part of it.
 """
 
 from __future__ import annotations
@@ -25,199 +33,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.groups import (
-    COLUMNS,
-    HeldoutFigures,
-    best_shares,
-    choose_faces,
-    make_tables,
-    summarise,
-    summarise_groups,
-)
+from benchmarks.groups import best_shares, choose_faces, make_tables, summarise, summarise_groups
+from benchmarks.heldout_figures import SURROUNDINGS, check_surroundings, heldout_figures
 from benchmarks.lfw import Bars
 from benchmarks.report import check_out, commit_of_checkout, package_versions, peak_rss_bytes
-from maskfix.align import recrop
-from maskfix.base import (
-    BoolArray,
-    CheckpointError,
-    DoubleArray,
-    EmbedderError,
-    InputError,
-    UInt8Array,
-    check_range,
-    replacing,
-    resolve_device,
-)
+from benchmarks.restorer import load_restorer
+from maskfix.base import InputError, check_range, replacing, resolve_device
 from maskfix.cli.shared import one_line_errors
-from maskfix.data import FaceStore, open_store
-from maskfix.embed.base import Embedder
+from maskfix.data import open_store
 from maskfix.embed.factory import load
-from maskfix.metrics import laplacian_variance, psnr, ssim
-from maskfix.occlude import PAPER_KINDS, Occluder, draw_kind, folder_templates, parse_kind
-from maskfix.weights import WeightsRow, file_sha256
-from protocols.base import Progress, silent
-
-if TYPE_CHECKING:
-    from maskfix.deocclude import Deoccluder
-
-__all__ = ["HeldoutFigures", "choose_faces", "heldout_figures", "load_restorer", "run", "summarise"]
-
-ROLE = "heldout"
-"""Role in the draw of the masks, so that a face wears the same kind whichever network is measured."""
+from maskfix.occlude import PAPER_KINDS, Occluder, folder_templates, parse_kind
+from maskfix.weights import WeightsRow
 
 HELD_OUT = 0.02
 """Share of the faces to take where the weights do not say what they were trained without."""
-
-_UNIT_TOLERANCE = 1e-3
-
-
-def heldout_figures(
-    restorer: Deoccluder,
-    store: FaceStore,
-    faces: NDArray[np.int64],
-    occluder: Occluder,
-    embedders: Sequence[Embedder],
-    *,
-    seed: int = 0,
-    kinds: Sequence[str] = PAPER_KINDS,
-    batch_size: int = 32,
-    composed: bool = True,
-    progress: Progress = silent,
-) -> HeldoutFigures:
-    """Mask, complete and embed faces of a store.
-
-    Args:
-        restorer: Completes canonical crops.
-        store: Prepared faces.
-        faces: Rows of the store to measure, `(M,)`, each a held-out one: see `groups.choose_faces`.
-        occluder: Puts the masks on.
-        embedders: Recognisers of different names; their crops are warped out of the canonical ones.
-        seed: Seed of the masks' kinds; a face's mask depends on its name and this alone.
-        kinds: Mask kinds to draw from.
-        batch_size: Faces at a time.
-        composed: Whether visible pixels are taken from the input, as a user gets them; otherwise the network's own
-            picture is judged everywhere.
-        progress: Told about the faces, as stage `faces`.
-
-    Raises:
-        InputError: If the crops have another size than the network's, or two recognisers have one name.
-        EmbedderError: If a recogniser gives arrays of another shape than it says.
-    """
-    if store.size != restorer.size:
-        raise InputError(f"store: crops of {store.size} pixels, the network wants {restorer.size}; prepare them anew")
-    names = [embedder.name for embedder in embedders]
-    if len(set(names)) < len(names):
-        raise InputError(f"embedder: two have one name among {', '.join(names)}; name each once")
-    faces = np.asarray(faces, dtype=np.int64)
-    image = tuple(store.names[face] for face in faces)
-    kind = tuple(draw_kind(name, ROLE, seed, kinds) for name in image)
-    table = {name: np.full(len(faces), np.nan) for name in COLUMNS}
-    cosines = [{name: np.full(len(faces), np.nan) for name in names} for _ in range(3)]
-    progress("faces", 0, len(faces))
-    for start in range(0, len(faces), batch_size):
-        part = slice(start, start + batch_size)
-        clean = np.array(store.crops[faces[part]])
-        masked, mask = _put_on(occluder, clean, np.array(store.points[faces[part]]), kind[part])
-        completed = restorer.complete(masked, composed=composed).images
-        worn = mask.any(axis=(1, 2))
-        for name, values in _compare(clean, masked, completed, mask).items():
-            table[name][part] = np.where(worn, values, np.nan)
-        table["coverage"][part] = mask.mean(axis=(1, 2))
-        for embedder in embedders:
-            truth, before, after = _embed(embedder, (clean, masked, completed))
-            for column, (one, other) in zip(cosines, ((truth, before), (truth, after), (before, after)), strict=True):
-                column[embedder.name][part] = np.where(worn, (one * other).sum(axis=1), np.nan)
-        progress("faces", min(start + batch_size, len(faces)), len(faces))
-    return HeldoutFigures(
-        image,
-        kind,
-        **table,
-        similarity_before=cosines[0],
-        similarity_after=cosines[1],
-        similarity_between=cosines[2],
-    )
-
-
-def _put_on(
-    occluder: Occluder, clean: UInt8Array, points: NDArray[np.float32], kinds: Sequence[str]
-) -> tuple[UInt8Array, BoolArray]:
-    """Masked crops and where their masks are; a face that takes no mask stays clean, with an empty mask."""
-    masked, masks = clean.copy(), np.zeros(clean.shape[:3], dtype=np.bool_)
-    for place, kind in enumerate(kinds):
-        try:
-            masked[place], _, masks[place] = occluder.occlude(clean[place], points[place], kind)
-        except InputError:
-            parse_kind(kind)  # an unknown kind is the caller's error, not the face's
-    return masked, masks
-
-
-def _compare(clean: UInt8Array, masked: UInt8Array, completed: UInt8Array, mask: BoolArray) -> dict[str, DoubleArray]:
-    """The picture figures of a batch."""
-    figures = {}
-    for suffix, images in (("", completed), ("_before", masked)):
-        figures[f"psnr{suffix}"] = psnr(images, clean)
-        figures[f"psnr_masked{suffix}"] = psnr(images, clean, mask)
-        figures[f"ssim{suffix}"] = ssim(images, clean)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        figures["sharpness"] = laplacian_variance(completed, mask) / laplacian_variance(clean, mask)
-    return figures
-
-
-def _embed(embedder: Embedder, methods: Sequence[UInt8Array]) -> list[DoubleArray]:
-    """Unit vectors of canonical crops, `(N, D)` a method; nan where the recogniser gave no unit vector."""
-    crops = np.concatenate(methods)
-    vectors = np.asarray(embedder.embed(recrop(crops, embedder.layout)), dtype=np.float64)
-    if vectors.shape != (len(crops), embedder.dimension):
-        raise EmbedderError(
-            f"{embedder.name}: expected vectors of shape {(len(crops), embedder.dimension)}, got {vectors.shape}"
-        )
-    unit = np.abs(np.linalg.norm(vectors, axis=1) - 1) <= _UNIT_TOLERANCE
-    return np.split(np.where(unit[:, None], vectors, np.nan), len(methods))
-
-
-def load_restorer(weights: str | Path, device: str = "auto", batch_size: int = 32) -> Deoccluder:
-    """Load a network to measure.
-
-    Args:
-        weights: Name of a release, a `.safetensors` file, or a training checkpoint `completion.pt`, whose averaged
-            weights are taken.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        batch_size: Crops that go through the network at once.
-
-    Raises:
-        WeightsError: If a release cannot be loaded.
-        CheckpointError: If a checkpoint is damaged, is none of stage 2, or changes while it is read.
-    """
-    from maskfix.deocclude import Deoccluder
-
-    if not str(weights).endswith(".pt"):
-        return Deoccluder.from_pretrained(weights, device=device, batch_size=batch_size)
-    from maskfix.restore import create_network
-    from maskfix.train.averaging import averaged_weights
-    from maskfix.train.checkpoint import read_checkpoint
-
-    path = Path(weights)
-    digest = file_sha256(path)
-    state = read_checkpoint(path)
-    # A run that is still going replaces its checkpoint: the hash must be that of what was loaded.
-    if file_sha256(path) != digest:
-        raise CheckpointError(f"{path}: replaced by its training run meanwhile; run the command again")
-    try:
-        config, step, arch = state["config"], int(state["step"]), state["config"]["network"]
-        network = create_network(arch, config.get("fusion", True))
-        network.load_state_dict(averaged_weights(state["average"]))
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: no checkpoint of stage 2, or of a network that has changed since") from error
-    name = f"{path.absolute().parent.name}@{step}"
-    row = WeightsRow(name, arch, path.name, digest, path.stat().st_size, training={"config": config, "step": step})
-    return Deoccluder(network, row, device, batch_size)
 
 
 @dataclass(frozen=True)
@@ -232,6 +66,7 @@ class HeldoutSettings:
         composed: See `heldout_figures`.
         replicates: Draws of the bootstrap.
         batch_size: Faces at a time.
+        surroundings: See `heldout_figures`.
     """
 
     seed: int = 0
@@ -241,9 +76,10 @@ class HeldoutSettings:
     composed: bool = True
     replicates: int = 1000
     batch_size: int = 32
+    surroundings: str = "edge"
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range and unknown kinds.
+        """Refuse numbers out of range, unknown kinds and surroundings.
 
         Raises:
             InputError: If something is out of range.
@@ -251,6 +87,7 @@ class HeldoutSettings:
         check_range("seed", self.seed, 0, 2**63)
         check_range("replicates", self.replicates, 0, 1_000_000)
         check_range("batch size", self.batch_size, 1, 4096)
+        check_surroundings(self.surroundings)
         for kind in self.kinds:
             parse_kind(kind)
 
@@ -301,6 +138,7 @@ def run(
             kinds=settings.kinds or PAPER_KINDS,
             batch_size=settings.batch_size,
             composed=settings.composed,
+            surroundings=settings.surroundings,
             progress=bars,
         )
     seconds = time.perf_counter() - start
@@ -372,6 +210,9 @@ def main(
     composed: Annotated[
         bool, typer.Option(help="Judge what users get; --no-composed takes the network's own picture everywhere.")
     ] = True,
+    surroundings: Annotated[
+        str, typer.Option(help=f"What stands around photographs that end inside the crop: {', '.join(SURROUNDINGS)}.")
+    ] = "edge",
     replicates: Annotated[int, typer.Option(help="Draws of the bootstrap over faces; 0 for no intervals.")] = 1000,
     batch_size: Annotated[int, typer.Option(help="Faces a step.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -382,7 +223,9 @@ def main(
             check_out(json_path.absolute().parent)
             if json_path.is_dir():
                 raise InputError(f"{json_path}: is a folder; give a file for the report")
-        settings = HeldoutSettings(seed, limit, held_out_share, tuple(kind or ()), composed, replicates, batch_size)
+        settings = HeldoutSettings(
+            seed, limit, held_out_share, tuple(kind or ()), composed, replicates, batch_size, surroundings
+        )
         report = run(faces, weights, embedder or [], templates=templates, settings=settings, device=device)
         if json_path is not None:
             with replacing(json_path) as temporary:

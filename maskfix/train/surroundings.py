@@ -40,25 +40,27 @@ def photograph_part(frame: FloatArray, size: int) -> NDArray[np.bool_]:
     return np.asarray(inside[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] > 0)
 
 
-def surround(crop: UInt8Array, frame: FloatArray, other: UInt8Array, generator: Generator) -> UInt8Array:
+def surround(
+    crop: UInt8Array, frame: FloatArray, other: UInt8Array, generator: Generator, kind: str | None = None
+) -> UInt8Array:
     """Replace what lies outside of the photograph, which itself stays to the bit but for a seam of random softness.
 
-    One of `KINDS` is drawn: the nearest pixel of the edge, blurred; one colour; a smooth random field; texture of
-    another picture.
+    By kind: the nearest pixel of the edge, blurred; one colour; a smooth random field; texture of another picture.
 
     Args:
         crop: `(S, S, 3)` uint8.
         frame: `(4, 2)` corners of the photograph in pixels of the crop.
         other: `(S, S, 3)` uint8, another face's crop.
         generator: Source of every draw; as many draws of a kind whatever the crop holds.
+        kind: One of `KINDS`; drawn when None.
 
     Returns:
         `(S, S, 3)` uint8; the crop itself where all of it is photograph, or none.
     """
     size = crop.shape[0]
-    kind, softness = KINDS[generator.choice(len(KINDS), p=_SHARES)], generator.uniform(0, 2)
+    drawn, softness = KINDS[generator.choice(len(KINDS), p=_SHARES)], generator.uniform(0, 2)
     inside = photograph_part(frame, size)
-    around = _DRAWN[kind](crop, inside, other, generator)
+    around = _DRAWN[kind or drawn](crop, inside, other, generator)
     if inside.all() or not inside.any():
         return crop
     weight = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 0.3 + softness)[..., None]
