@@ -176,7 +176,9 @@ def completion(
     ] = None,
     judge: Annotated[list[Path] | None, typer.Option(help="The same, for validation alone")] = None,
     encoder: Annotated[Path | None, typer.Option(help="stage 1's siamese.pt")] = None,
-    start: Annotated[Path | None, typer.Option(help="another run's completion.pt to start from")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="what to start from: another run's completion.pt, or released weights")
+    ] = None,
     config: ConfigFile = None,
     templates: Templates = None,
     steps: Annotated[int | None, typer.Option(help="optimiser steps in all")] = None,

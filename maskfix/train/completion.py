@@ -22,7 +22,7 @@ from maskfix.losses import (
     random_view,
     texture_target_of,
 )
-from maskfix.restore import SCALES, CompletionNetwork, blend_weight, create_network
+from maskfix.restore import SCALES, CompletionNetwork, blend_weight, create_network, split_early_look
 from maskfix.train.adversary import Adversary
 from maskfix.train.averaging import average_of, averaged_weights, averaging
 from maskfix.train.batch_norm import synchronise_norms
@@ -43,6 +43,7 @@ from maskfix.train.strangers import LENGTH, Strangers
 from maskfix.train.texture import Texture, load_texture
 from maskfix.train.validate import validate
 from maskfix.train.views import Batch, BatchDataset, as_pictures, batches
+from maskfix.weights import SUFFIX, load_weights
 
 CHECKPOINT = "completion.pt"
 LOG = "completion.jsonl"
@@ -89,7 +90,8 @@ def train_completion(
         templates: Folder in MaskTheFace's layout, or None for this project's own templates.
         identity: The identity network as ONNX; may be left out only if identity and style weigh nothing.
         encoder: Stage 1's checkpoint, or None to start from random weights.
-        start: Stage 2 checkpoint of another run whose averaged network to start from, with other settings.
+        start: What to start from with other settings: another run's stage 2 checkpoint, whose averaged network is
+            taken, or released weights, by name or as a `.safetensors` file.
         device: `auto`, `cpu` or `cuda`.
         workers: Processes that make batches.
         progress: Called after each step.
@@ -102,6 +104,7 @@ def train_completion(
     Raises:
         DatasetError: If the faces or templates cannot be used.
         CheckpointError: If a checkpoint is damaged or of another configuration.
+        WeightsError: If the released weights to start from are unknown or damaged.
         InputError: If the objective needs an identity network and none is given, or the processes that torchrun
             started cannot share a batch equally.
     """
@@ -241,19 +244,26 @@ def _texture(
 def _start_from(
     encoder: str | Path | None, start: str | Path | None, network: CompletionNetwork, average: AveragedModel
 ) -> None:
-    """Take the whole network of another run, or the encoder that stage 1 trained."""
-    if start is not None:
-        _take(start, network, lambda state: averaged_weights(state["average"]))
+    """Take the whole network of another run or of a release, or the encoder that stage 1 trained."""
+    if start is not None and _is_release(start):
+        _take(start, network, lambda path: split_early_look(load_weights(path)[0], network.config)[0])
+    elif start is not None:
+        _take(start, network, lambda path: averaged_weights(read_checkpoint(path)["average"]))
     elif encoder is not None:
-        _take(encoder, network.encoder, lambda state: state["encoder"])
+        _take(encoder, network.encoder, lambda path: read_checkpoint(path)["encoder"])
     average.module.load_state_dict(network.state_dict())
 
 
-def _take(path: str | Path, module: torch.nn.Module, pick: Callable[[dict[str, Any]], dict[str, Tensor]]) -> None:
-    """Load a part of a checkpoint into a module."""
-    state = read_checkpoint(path)
+def _is_release(start: str | Path) -> bool:
+    """Whether a start is a weights file or the name of one, rather than a checkpoint."""
+    path = Path(start)
+    return path.suffix == SUFFIX or (path.name == str(start) and path.suffix != ".pt" and not path.is_file())
+
+
+def _take(path: str | Path, module: torch.nn.Module, read: Callable[[str], dict[str, Tensor]]) -> None:
+    """Load weights that are read from somewhere into a module."""
     try:
-        module.load_state_dict(pick(state))
+        module.load_state_dict(read(str(path)))
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not hold the weights that this run starts from") from error
 

@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from maskfix.base import CheckpointError, DatasetError, InputError
+from maskfix.base import CheckpointError, DatasetError, InputError, WeightsError
 from maskfix.losses import ObjectiveWeights, Outputs, completion_objective, random_view
-from maskfix.restore import blend_weight, create_network
+from maskfix.restore import PREFIX, EarlyLook, blend_weight, create_network
 from maskfix.train import completion
 from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
 from maskfix.train.completion import CHECKPOINT, LOG, targets_of, train_completion
 from maskfix.train.config import CompletionConfig, ViewConfig
 from maskfix.train.loop import open_views
 from maskfix.train.views import Batch, BatchDataset, as_pictures
+from maskfix.weights import add_to_manifest, load_weights, save_weights
 from tests.train.runs import MeanColour, differences, kill_after_two_rows, logged
 
 PLAIN = ObjectiveWeights(identity=0, style=0)
@@ -140,6 +141,25 @@ def test_train__starts_from_the_average_of_another_run(store: Path, unbroken: Pa
     name = "decoder.occlusion.weight"
     torch.testing.assert_close(state["network"][name], read_checkpoint(unbroken)["average"]["module." + name])
     assert state["step"] == 1
+
+
+def test_train__starts_from_released_weights(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By file, and by the name that a manifest gives it; a release's early look is none of the network's."""
+    network = create_network("tiny")
+    early = EarlyLook(network.config).state_dict()
+    whole = network.state_dict() | {PREFIX + key: value for key, value in early.items()}
+    row = save_weights(tmp_path / "tiny.other.safetensors", whole, "tiny", half=False)
+    add_to_manifest(row, tmp_path)
+    monkeypatch.setenv("MASKFIX_WEIGHTS", str(tmp_path))
+    released, _ = load_weights("tiny.other")
+    config = replace(settings(), steps=1, validate_every=0, learning_rate=1e-9)
+    name = "decoder.occlusion.weight"
+    for place, start in enumerate((tmp_path / "tiny.other.safetensors", "tiny.other")):
+        state = read_checkpoint(run(config, store, tmp_path / str(place), start=start))
+        torch.testing.assert_close(state["network"][name], released[name])
+        torch.testing.assert_close(state["average"]["module." + name], released[name])
+    with pytest.raises(WeightsError, match=r"tiny\.absent.*known: tiny\.other"):
+        run(config, store, tmp_path / "out", start="tiny.absent")
 
 
 def test_train__no_encoder_to_start_from(store: Path, tmp_path: Path) -> None:
