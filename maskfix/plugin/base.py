@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,14 +105,15 @@ class FaceCompletion:
         early: Whether the early look alone decided that the face is clean: nothing was decoded. In `gate` only.
     """
 
-    occlusion: FloatArray
+    # Printed, a face should tell in a line what was done with it, not its pixels.
+    occlusion: FloatArray = field(repr=False)
     coverage: float
     occluded: bool
     used: bool
-    crop: UInt8Array
+    crop: UInt8Array = field(repr=False)
     mode: str
-    original: Any = None
-    completed: Any = None
+    original: Any = field(default=None, repr=False)
+    completed: Any = field(default=None, repr=False)
     early: bool = False
 
     @property

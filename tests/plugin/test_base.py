@@ -112,6 +112,13 @@ class TestEarlyLook:
         assert not faces[0].occluded
         np.testing.assert_array_equal(faces[0].crop, before[0])
 
+    def test_a_face_prints_as_one_line(self) -> None:
+        """What was done with it, and neither pixels nor embeddings."""
+        completer = Completer(green_deoccluder(), SeamSettings("observe"))
+        embeddings = np.zeros((1, 512), np.float32)
+        [face] = completer.describe(completer.complete(crops(32)), embeddings, embeddings)
+        assert repr(face) == "FaceCompletion(coverage=0.25, occluded=True, used=False, mode='observe', early=False)"
+
     @pytest.mark.parametrize("mode", ["always", "observe", "fuse"])
     def test_other_modes_take_the_whole_network(self, mode: str) -> None:
         blind = early_green_deoccluder()
