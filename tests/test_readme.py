@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands."""
+"""The README's Python runs as it stands, and no page for people links to what is not there."""
 
 from __future__ import annotations
 
@@ -40,3 +40,15 @@ def test_readme__names_commands_that_exist() -> None:
     assert all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
     for path in re.findall(r"weights/training/\w+\.toml", text):
         assert (ROOT / path).is_file(), path
+
+
+def pages() -> list[Path]:
+    return [page for place in ("*.md", "weights/**/*.md", "benchmarks/**/*.md") for page in ROOT.glob(place)]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages__link_to_what_is_there(page: Path) -> None:
+    """In a clean clone, that is: what `.gitignore` keeps out is missing there alone."""
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
