@@ -68,12 +68,7 @@ def train_siamese(
         )
     network.to(memory_format=torch.channels_last)
     synchronise_norms(network, fabric)
-    optimiser = torch.optim.SGD(
-        network.query.parameters(),
-        lr=config.learning_rate,
-        momentum=config.sgd_momentum,
-        weight_decay=config.weight_decay,
-    )
+    optimiser = _make_optimiser(config, network)
     state = load_checkpoint(out / CHECKPOINT, as_plain(config))
     start = _restore(state, network, optimiser)
     processes.check_step(start, out / CHECKPOINT)
@@ -108,6 +103,16 @@ def train_siamese(
                 progress(step + 1, figures)
     processes.wait()
     return out / CHECKPOINT
+
+
+def _make_optimiser(config: SiameseConfig, network: SiameseNetwork) -> torch.optim.Optimizer:
+    """The optimiser of the query branch; the key branch follows it without gradients (eq. 2)."""
+    parameters = network.query.parameters()
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=config.learning_rate, momentum=config.sgd_momentum, weight_decay=config.weight_decay
+    )
 
 
 def _restore(state: dict[str, Any] | None, network: SiameseNetwork, optimiser: torch.optim.Optimizer) -> int:

@@ -118,7 +118,16 @@ def test_load_config__refused(tmp_path: Path, text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["temperature = 0", "key_momentum = 1", "queue = 0", "sgd_momentum = -0.1", "objective = 1", "clip = 1"]
+    "text",
+    [
+        "optimiser = 'lamb'",
+        "temperature = 0",
+        "key_momentum = 1",
+        "queue = 0",
+        "sgd_momentum = -0.1",
+        "objective = 1",
+        "clip = 1",
+    ],
 )
 def test_load_config__refused_in_stage_1(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match=text.partition(" ")[0]):

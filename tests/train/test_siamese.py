@@ -65,6 +65,20 @@ def test_train__key_branch_follows(store: Path, tmp_path: Path) -> None:
     assert not torch.equal(query, first)
 
 
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_train__optimiser(store: Path, tmp_path: Path, optimiser: str) -> None:
+    """Adam's first step is the learning rate whatever the gradient's size; SGD's is in proportion to the gradient."""
+    config = replace(settings(), steps=1, optimiser=optimiser, learning_rate=1e-3, weight_decay=0.0)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        network = SiameseNetwork(CONFIGS["tiny"], 5, generator=torch.Generator())
+    state = read_checkpoint(run(config, store, tmp_path))["network"]
+    moved = torch.cat(
+        [(state[f"query.{name}"] - first).abs().flatten() for name, first in network.query.named_parameters()]
+    )
+    assert (((moved / 1e-3 - 1).abs() < 0.01).float().mean() > 0.5) == (optimiser == "adamw")
+
+
 def test_train__resumes_as_if_unbroken(store: Path, unbroken: Path, tmp_path: Path) -> None:
     run(replace(settings(), steps=2), store, tmp_path)
     resumed = run(settings(), store, tmp_path)
