@@ -37,6 +37,7 @@ from maskfix.train.checkpoint import (
 from maskfix.train.config import CompletionConfig, as_plain
 from maskfix.train.identity_head import IdentityHead
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
+from maskfix.train.muon import MuonAndAdam
 from maskfix.train.parallel import Processes
 from maskfix.train.shares import own_texture_rows, view_of_own_rows, whole_batch_terms
 from maskfix.train.strangers import LENGTH, Strangers
@@ -119,7 +120,7 @@ def train_completion(
         network = create_network(config.network, config.fusion).to(memory_format=torch.channels_last)
     average = average_of(network, config.average)
     synchronise_norms(network, fabric)
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    optimiser = _make_optimiser(config, network)
     record = _record(config, texture)
     state = load_checkpoint(out / CHECKPOINT, record)
     if state is None:
@@ -178,6 +179,7 @@ def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]
         "identity_networks": texture.identity_networks if texture else "none",
     }
     for table, name, default in (
+        (record, "optimiser", "adam"),
         (record, "fusion", True),
         (record, "adversarial", 0.0),
         (record, "texture_in_turn", False),
@@ -221,6 +223,13 @@ def _beside(
         asked = dimensions if config.texture_in_turn else [sum(dimensions)]
         found["strangers"] = Strangers(asked, config.seed, device, processes, strangers)
     return found
+
+
+def _make_optimiser(config: CompletionConfig, network: CompletionNetwork) -> torch.optim.Optimizer:
+    """The optimiser of the completion network."""
+    if config.optimiser == "muon":
+        return MuonAndAdam(network, config.learning_rate)
+    return torch.optim.Adam(network.parameters(), lr=config.learning_rate)
 
 
 def _texture(

@@ -170,6 +170,7 @@ class CompletionConfig(CommonConfig):
     """Stage 2 (paper section 3.4): Adam at 1e-4 and the objective of eqs. 10 to 15.
 
     Attributes:
+        optimiser: `adam`, the paper's, or `muon`, see `train.muon`; both at a learning rate for Adam.
         objective: Weights and scales.
         texture_start: First step at which the texture terms count; before it the network learns structure alone.
         perturb_identity: Whether the identity network sees the completion composed with the visible pixels through
@@ -187,6 +188,7 @@ class CompletionConfig(CommonConfig):
         fusion: Whether the network has dual attention fusion; off for ablations only.
     """
 
+    optimiser: str = "adam"
     batch_size: int = 16
     objective: ObjectiveWeights = field(default_factory=ObjectiveWeights)
     texture_start: int = 0
@@ -204,10 +206,11 @@ class CompletionConfig(CommonConfig):
         """Refuse numbers that mean nothing.
 
         Raises:
-            InputError: As `CommonConfig`; or if the average's decay, `texture_start`, `validate_every`, `clip` or
-                `adversarial` is out of range.
+            InputError: As `CommonConfig`; or if the optimiser is unknown, or the average's decay, `texture_start`,
+                `validate_every`, `clip`, `adversarial` or `identity_head` is out of range.
         """
         super().__post_init__()
+        check_choice("optimiser", self.optimiser, ("adam", "muon"))
         check_range("average", self.average, 0, 1 - 1e-9)
         for name in ("texture_start", "validate_every", "clip", "adversarial", "identity_head"):
             check_range(name, getattr(self, name), 0, sys.maxsize)
