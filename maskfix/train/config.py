@@ -130,15 +130,15 @@ class SiameseConfig(CommonConfig):
     """Stage 1 (paper section 3.1): SGD at 0.015, temperature 0.07, momentum 0.9, 65,536 keys.
 
     Attributes:
-        optimiser: `sgd`, the paper's, or `adamw`, which wants a learning rate near 1e-3. In as few steps as a CPU can
-            take, an encoder that SGD trained makes stage 2 worse, one that AdamW trained does not
+        optimiser: `sgd`, the paper's, or `adamw` or `muon` (see `train.muon`), which want a learning rate near 1e-3. Of
+            encoders trained for as few steps as a CPU can take, SGD's makes stage 2 worse, Muon's makes it better
             (`weights/training/runs.md`).
         temperature: Of InfoNCE (eq. 1).
         key_momentum: m of eq. 2.
         queue: Keys kept as negatives; at most half as many as there are faces, since a face's own older keys would
             stand among its negatives otherwise.
         sgd_momentum: Of `sgd`; `adamw` has torch's betas.
-        weight_decay: Of the optimiser.
+        weight_decay: Of the optimiser; `muon` has none.
     """
 
     optimiser: str = "sgd"
@@ -157,7 +157,7 @@ class SiameseConfig(CommonConfig):
                 is out of range.
         """
         super().__post_init__()
-        check_choice("optimiser", self.optimiser, ("sgd", "adamw"))
+        check_choice("optimiser", self.optimiser, ("sgd", "adamw", "muon"))
         check_range("temperature", self.temperature, 1e-6, 1000)
         check_range("key_momentum", self.key_momentum, 0, 1 - 1e-9)
         check_range("sgd_momentum", self.sgd_momentum, 0, 1)

@@ -14,6 +14,7 @@ from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, save_checkpoint, trim_log
 from maskfix.train.config import SiameseConfig, as_plain
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
+from maskfix.train.muon import MuonAndAdam
 from maskfix.train.parallel import Processes
 from maskfix.train.views import BatchDataset, as_pictures, batches
 
@@ -107,6 +108,8 @@ def train_siamese(
 
 def _make_optimiser(config: SiameseConfig, network: SiameseNetwork) -> torch.optim.Optimizer:
     """The optimiser of the query branch; the key branch follows it without gradients (eq. 2)."""
+    if config.optimiser == "muon":
+        return MuonAndAdam(network.query, config.learning_rate)
     parameters = network.query.parameters()
     if config.optimiser == "adamw":
         return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)

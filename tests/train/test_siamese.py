@@ -79,6 +79,14 @@ def test_train__optimiser(store: Path, tmp_path: Path, optimiser: str) -> None:
     assert (((moved / 1e-3 - 1).abs() < 0.01).float().mean() > 0.5) == (optimiser == "adamw")
 
 
+def test_train__muon(store: Path, tmp_path: Path) -> None:
+    """Muon has the query branch's matrices, and no other parameter."""
+    state = read_checkpoint(run(replace(settings(), steps=1, optimiser="muon"), store, tmp_path))
+    momenta = [entry["momentum_buffer"] for entry in state["optimiser"]["muon"]["state"].values()]
+    wide = [p for name, p in state["network"].items() if name.startswith("query.") and p.ndim in (2, 4)]
+    assert sorted(m.numel() for m in momenta) == sorted(p.numel() for p in wide if min(p.shape[:2]) >= 16)
+
+
 def test_train__resumes_as_if_unbroken(store: Path, unbroken: Path, tmp_path: Path) -> None:
     run(replace(settings(), steps=2), store, tmp_path)
     resumed = run(settings(), store, tmp_path)
