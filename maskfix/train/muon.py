@@ -15,8 +15,8 @@ _LEAST = 16
 class MuonAndAdam(torch.optim.Adam):
     """Orthogonalised momentum (Jordan et al., 2024; `torch.optim.Muon`) for the weights that are matrices.
 
-    Adam scales every weight by itself; Muon gives all directions of a matrix the same step, the rare ones too, which is
-    where a face's identity lies. A convolution counts as the matrix from all that its kernel sees to its outputs.
+    Adam scales every weight by itself; Muon gives all directions of a matrix the same step, the rare ones too. What that
+    was worth here is in weights/training/runs.md. A convolution counts as the matrix from all that its kernel sees to its outputs.
     Weights with fewer than 16 channels on either side (those that read or write a picture), norms, biases and positions
     are Adam's. Steps are scaled to those of Adam (`match_rms_adamw`), so that a learning rate for Adam will do.
 
