@@ -15,10 +15,10 @@ _LEAST = 16
 class MuonAndAdam(torch.optim.Adam):
     """Orthogonalised momentum (Jordan et al., 2024; `torch.optim.Muon`) for the weights that are matrices.
 
-    Adam scales every weight by itself; Muon gives all directions of a matrix the same step, the rare ones too (what that
-    was worth here is in weights/training/runs.md). A convolution counts as the matrix from all that its kernel sees to its
-    outputs. Weights with fewer than 16 channels on either side (those that read or write a picture), norms, biases and
-    positions are Adam's. Steps are scaled to those of Adam (`match_rms_adamw`), so that a learning rate for Adam will do.
+    Adam scales every weight by itself; Muon gives all directions of a matrix the same step, the rare ones too (what it
+    was worth here is in weights/training/runs.md). A convolution counts as the matrix from all that its kernel sees to
+    its outputs. Weights with fewer than 16 channels on either side (those that read or write a picture), norms, biases
+    and positions are Adam's. Steps are scaled to those of Adam (`match_rms_adamw`), so a learning rate for Adam will do.
 
     Args:
         network: Whose parameters to optimise.
