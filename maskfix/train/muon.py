@@ -18,7 +18,7 @@ class MuonAndAdam(torch.optim.Adam):
     Adam scales every weight by itself; Muon gives all directions of a matrix the same step, the rare ones too (what it
     was worth here is in weights/training/runs.md). A convolution counts as the matrix from all that its kernel sees to
     its outputs. Weights with fewer than 16 channels on either side (those that read or write a picture), norms, biases
-    and positions are Adam's. Steps are scaled to those of Adam (`match_rms_adamw`), so a learning rate for Adam will do.
+    and positions are Adam's. Steps are scaled to those of Adam (`match_rms_adamw`); a learning rate for Adam will do.
 
     Args:
         network: Whose parameters to optimise.
