@@ -7,29 +7,15 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from rich.table import Column, Table
 
 from maskfix.base import DoubleArray, InputError
-from maskfix.data import held_out
-
-UNLABELLED = "unlabelled"
-"""Group of the names that do not say what UTKFace's say; it is counted and shown, and never the worst group."""
-
-GROUPS: dict[str, tuple[str, ...]] = {
-    "sex": ("male", "female"),
-    "age": ("0-12", "13-19", "20-34", "35-49", "50-64", "65+"),
-    "ethnicity": ("White", "Black", "Asian", "Indian", "Others"),
-}
-"""Attributes and their groups. Sex and ethnicity are UTKFace's own categories, in the order of its numbers."""
+from maskfix.data import UNLABELLED, group_rows, held_out
 
 SMALLEST_GROUP = 30
 """Faces that a group must have to be called the worst: of fewer, chance decides."""
 
-_NAME = r"(?:^|/)(?P<age>\d{1,3})_(?P<sex>[01])_(?P<ethnicity>[0-4])_[^/]*$"
-# Lower edges of the age bands in years, and the end of the last; UTKFace's oldest face is 116.
-_EDGES = (0, 13, 20, 35, 50, 65, 121)
 _LABELS = {
     "psnr": "PSNR, dB",
     "psnr_masked": "PSNR inside the mask, dB",
@@ -229,35 +215,6 @@ def summarise_groups(figures: HeldoutFigures, *, seed: int = 0, replicates: int 
         for attribute, found in group_rows(figures.image).items()
     }
     return {"groups": groups, "worst": worst_groups(groups)}
-
-
-def group_rows(names: Sequence[str]) -> dict[str, dict[str, NDArray[np.int64]]]:
-    """Sort faces into groups by UTKFace's names, `age_sex_ethnicity_date...`.
-
-    Args:
-        names: Picture names, with or without folders.
-
-    Returns:
-        For each attribute of `GROUPS`, the rows of each of its groups, empty ones too, and of `UNLABELLED` last. Each
-        attribute holds every row exactly once; a name that lacks one of the three labels is unlabelled in all of them.
-
-    Example:
-        >>> rows = group_rows(["26_1_0_2017.jpg", "39_1_2017.jpg"])
-        >>> {group: found.tolist() for group, found in rows["sex"].items()}
-        {'male': [], 'female': [0], 'unlabelled': [1]}
-    """
-    parsed = pd.Series(list(names), dtype=str).str.extract(_NAME).astype("Int64")
-    # Band of each face, -1 for ages that are none.
-    ages = parsed["age"].fillna(-1).to_numpy(dtype=np.int64)
-    bands = np.digitize(ages, _EDGES) - 1
-    bands[bands == len(GROUPS["age"])] = -1
-    codes = {name: parsed[name].fillna(-1).to_numpy(dtype=np.int64) for name in ("sex", "ethnicity")} | {"age": bands}
-    unlabelled = np.any([column < 0 for column in codes.values()], axis=0)
-    found = {}
-    for attribute, groups in GROUPS.items():
-        rows = {group: np.flatnonzero((codes[attribute] == code) & ~unlabelled) for code, group in enumerate(groups)}
-        found[attribute] = rows | {UNLABELLED: np.flatnonzero(unlabelled)}
-    return found
 
 
 def worst_groups(groups: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Face folders, prepared face stores, splits and dense-correspondence targets."""
+"""Face folders, prepared face stores, labels, splits and dense-correspondence targets."""
 
 from maskfix.data.correspondence import (
     CanonicalFace,
@@ -11,15 +11,21 @@ from maskfix.data.correspondence import (
     triangles_from_edges,
 )
 from maskfix.data.faces import FaceStore, list_pictures, open_store, write_layout
+from maskfix.data.labels import GROUPS, UNLABELLED, check_emphasis, emphasise, group_rows
 from maskfix.data.splits import held_out
 
 __all__ = [
+    "GROUPS",
+    "UNLABELLED",
     "CanonicalFace",
     "FaceStore",
     "canonical_face",
+    "check_emphasis",
     "correspondence_target",
     "cylindrical_unwrap",
     "decode_correspondence",
+    "emphasise",
+    "group_rows",
     "held_out",
     "list_pictures",
     "mean_face",

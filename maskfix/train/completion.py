@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from maskfix.base import CheckpointError, InputError
-from maskfix.data import decode_correspondence
+from maskfix.data import decode_correspondence, emphasise
 from maskfix.losses import (
     Outputs,
     Targets,
@@ -146,7 +146,8 @@ def train_completion(
         save_checkpoint(out / CHECKPOINT, stored | {name: part.state_dict() for name, part in beside.items()})
 
     saver = Saver(save, config.checkpoint_seconds)
-    dataset = BatchDataset(views, training, config.batch_size, config.seed, rows=rows)
+    often = emphasise([views.store.names[face] for face in training], config.emphasis)
+    dataset = BatchDataset(views, training, config.batch_size, config.seed, rows=rows, often=often)
     for step, batch in enumerate(batches(dataset, first, config.steps, workers), first):
         figures = _step(parts, step, batch)
         # Early averages would remember the first, random weights for long; a short memory grows into the full one.
@@ -185,6 +186,7 @@ def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]
         (record, "texture_in_turn", False),
         (record, "identity_head", 0.0),
         (record, "compose_texture", False),
+        (record, "emphasis", {}),
         (record["views"], "pattern", 0.0),
         (record["views"], "surroundings", 0.0),
         (record["objective"], "perceptual", 0.0),

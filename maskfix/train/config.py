@@ -12,6 +12,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from maskfix.base import InputError, check_choice, check_range
+from maskfix.data import check_emphasis
 from maskfix.losses import ObjectiveWeights
 from maskfix.occlude import parse_kind
 from maskfix.restore import CONFIGS
@@ -186,6 +187,8 @@ class CompletionConfig(CommonConfig):
             the same terms on average, and nearly twice the steps in an hour with two networks.
         identity_head: Weight of the encoder's own prediction of the clean face's embedding; 0 trains no such head.
         fusion: Whether the network has dual attention fusion; off for ablations only.
+        emphasis: How much more often faces of a group are drawn, by UTKFace's group (`data.emphasise`); all alike when
+            empty.
     """
 
     optimiser: str = "adam"
@@ -201,15 +204,18 @@ class CompletionConfig(CommonConfig):
     texture_in_turn: bool = False
     identity_head: float = 0.0
     fusion: bool = True
+    emphasis: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing.
 
         Raises:
             InputError: As `CommonConfig`; or if the optimiser is unknown, or the average's decay, `texture_start`,
-                `validate_every`, `clip`, `adversarial` or `identity_head` is out of range.
+                `validate_every`, `clip`, `adversarial`, `identity_head` or a factor of `emphasis` is out of range, or
+                a group of it is unknown.
         """
         super().__post_init__()
+        check_emphasis(self.emphasis)
         check_choice("optimiser", self.optimiser, ("adam", "muon"))
         check_range("average", self.average, 0, 1 - 1e-9)
         for name in ("texture_start", "validate_every", "clip", "adversarial", "identity_head"):
@@ -315,6 +321,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, str)
     if get_origin(hint) is UnionType:
         return any(_fits(value, choice) for choice in get_args(hint))
+    if get_origin(hint) is Mapping:
+        return isinstance(value, Mapping) and all(_fits(item, get_args(hint)[1]) for item in value.values())
     accepted = (int, float) if hint is float else hint
     return isinstance(value, accepted) and (hint is bool or not isinstance(value, bool))
 
@@ -323,6 +331,8 @@ def _described(hint: Any) -> str:
     """A field's type for a message."""
     if dataclasses.is_dataclass(hint):
         return "a table"
+    if get_origin(hint) is Mapping:
+        return f"a table of {_described(get_args(hint)[1])}"
     return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
 
 

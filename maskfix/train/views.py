@@ -15,7 +15,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from maskfix.base import FloatArray, UInt8Array
+from maskfix.base import DoubleArray, FloatArray, UInt8Array
 from maskfix.data import FaceStore
 from maskfix.occlude import PAPER_KINDS, Occluder
 from maskfix.train.config import ViewConfig
@@ -207,6 +207,7 @@ class BatchDataset(Dataset[Any]):
         seed: Seed of every draw.
         pairs: Whether a batch is two views of the same faces with different masks (stage 1).
         rows: Only these rows of each batch are made (all when None), as they would be in the whole batch.
+        often: `(len(faces),)` how often each face is drawn relative to the others, positive; all alike when None.
     """
 
     def __init__(
@@ -217,23 +218,36 @@ class BatchDataset(Dataset[Any]):
         seed: int,
         pairs: bool = False,
         rows: slice | None = None,
+        often: DoubleArray | None = None,
     ) -> None:
         self.views = views
         self.faces = faces
         self.batch_size = batch_size
         self.seed = seed
         self.pairs = pairs
+        weights = np.ones(len(faces)) if often is None else often
+        # Right end of each face's share of an epoch, in places.
+        self._ends = np.cumsum(weights) * (len(faces) / weights.sum())
         self.own = range(batch_size)[rows or slice(None)]
 
     def indices(self, step: int) -> NDArray[np.int64]:
-        """Faces of one step: every face once an epoch, in an order of its own each epoch."""
+        """Faces of one step: every face once an epoch, or in proportion, in an order of its own each epoch."""
         places = step * self.batch_size + np.arange(self.batch_size)
         epochs = places // len(self.faces)
-        orders = {
-            int(epoch): np.random.default_rng([self.seed, 1, int(epoch)]).permutation(self.faces)
-            for epoch in np.unique(epochs)
-        }
+        orders = {int(epoch): self._order(int(epoch)) for epoch in np.unique(epochs)}
         return np.array([orders[int(e)][p] for e, p in zip(epochs, places % len(self.faces), strict=True)], np.int64)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """The faces of one epoch, as many as there are.
+
+        Systematic sampling: a face whose share is `k` places fills `k` of them, rounded down or up as the epoch's
+        offset falls, so that equal shares give every face one place.
+        """
+        order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.faces))
+        offset = np.random.default_rng([self.seed, 3, epoch]).random()
+        found = np.searchsorted(self._ends, np.arange(len(self.faces)) + offset, side="right")
+        drawn: NDArray[np.int64] = self.faces[np.minimum(found, len(self.faces) - 1)[order]]
+        return drawn
 
     def __getitem__(self, step: int) -> Batch | tuple[Batch, Batch]:
         """The batch of one step, or two views of it."""

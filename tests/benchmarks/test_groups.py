@@ -1,4 +1,4 @@
-"""Summaries of figures that are known by hand, and UTKFace's names."""
+"""Summaries of figures that are known by hand."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from rich.console import Console
 
 from benchmarks.groups import (
     COLUMNS,
-    GROUPS,
     SMALLEST_GROUP,
-    UNLABELLED,
     HeldoutFigures,
     best_shares,
     choose_faces,
-    group_rows,
     make_tables,
     summarise,
     summarise_groups,
     worst_groups,
 )
 from maskfix.base import InputError
-from maskfix.data import held_out
+from maskfix.data import GROUPS, UNLABELLED, held_out
 
 
 def some_figures(names: list[str], seed: int = 0) -> HeldoutFigures:
@@ -54,53 +51,6 @@ def test_choose_faces() -> None:
         choose_faces(names, 0.0)
     with pytest.raises(InputError, match="limit 0"):
         choose_faces(names, 0.1, 0)
-
-
-def test_group_rows__utkface_names() -> None:
-    names = [
-        "0_0_0_2017.jpg.chip.jpg",
-        "12_1_1_2017.jpg",
-        "13_0_2_2017.jpg",
-        "19_0_3_2017.jpg",
-        "part1/20_1_4_2017.jpg",
-        "34_0_0_2017.jpg",
-        "35_0_0_2017.jpg",
-        "49_0_0_2017.jpg",
-        "50_0_0_2017.jpg",
-        "64_0_0_2017.jpg",
-        "65_0_0_2017.jpg",
-        "116_0_0_2017.jpg",
-        "39_1_20170116174525125.jpg.chip.jpg",  # as in UTKFace: no ethnicity
-        "53__0_20170116184028385.jpg",  # as in UTKFace: no sex
-        "300_0_0_2017.jpg",
-        "20_2_0_2017.jpg",
-        "20_0_5_2017.jpg",
-        "1_0_0_2017/face.jpg",
-        "face.jpg",
-    ]
-    found = {
-        attribute: {group: rows.tolist() for group, rows in groups.items()}
-        for attribute, groups in group_rows(names).items()
-    }
-    assert found["age"] == {
-        "0-12": [0, 1],
-        "13-19": [2, 3],
-        "20-34": [4, 5],
-        "35-49": [6, 7],
-        "50-64": [8, 9],
-        "65+": [10, 11],
-        UNLABELLED: [12, 13, 14, 15, 16, 17, 18],
-    }
-    assert found["sex"]["female"] == [1, 4]
-    assert found["ethnicity"]["Black"] == [1]
-    assert found["ethnicity"]["Others"] == [4]
-    for attribute, groups in found.items():
-        assert list(groups) == [*GROUPS[attribute], UNLABELLED]
-        assert sorted(row for rows in groups.values() for row in rows) == list(range(len(names)))
-
-
-def test_group_rows__nothing() -> None:
-    assert all(len(rows) == 0 for groups in group_rows([]).values() for rows in groups.values())
 
 
 def test_take() -> None:

@@ -60,6 +60,9 @@ def test_load_config__nested_tables_and_lists(tmp_path: Path) -> None:
         [views]
         kinds = ["N95", "cloth#112233"]
         clean = 0
+        [emphasis]
+        Black = 2
+        "65+" = 1.5
         """,
     )
     config = load_config(CompletionConfig, path)
@@ -69,6 +72,7 @@ def test_load_config__nested_tables_and_lists(tmp_path: Path) -> None:
     assert config.objective.texture_scales == (1, 2)
     assert config.objective.texture_samples == 4
     assert config.views == ViewConfig(kinds=("N95", "cloth#112233"), clean=0)
+    assert config.emphasis == {"Black": 2, "65+": 1.5}
 
 
 def test_load_config__overrides_win_unless_none(tmp_path: Path) -> None:
@@ -90,6 +94,10 @@ def test_load_config__overrides_win_unless_none(tmp_path: Path) -> None:
         ("perturb_identity = 1", "perturb_identity: expected bool, got 1"),
         ("network = 3", "network: expected str, got 3"),
         ("objective = 5", "objective: expected a table, got 5"),
+        ("emphasis = 5", "emphasis: expected a table of float, got 5"),
+        ("[emphasis]\nBlack = 'more'", "emphasis: expected a table of float"),
+        ("[emphasis]\nblack = 2", "emphasis: 'black' is unknown; known: male"),
+        ("[emphasis]\nBlack = 20", "emphasis of Black: expected a number in"),
         ("[objective]\ntexture_scales = 2", r"texture_scales: expected tuple\[int, ...\], got 2"),
         ("[objective]\ntexture_scales = ['1']", "texture_scales: expected tuple"),
         ("[objective]\ntexture_samples = 'all'", r"texture_samples: expected int \| None, got 'all'"),

@@ -97,6 +97,22 @@ class TestBatchDataset:
         data = BatchDataset(dataset(faces).views, np.array([3, 7, 11]), 2, 0)
         assert sorted(np.concatenate([data.indices(step) for step in range(3)])) == [3, 3, 7, 7, 11, 11]
 
+    def test_epoch__faces_in_proportion(self, faces: FaceStore) -> None:
+        """Shares of 4, 1.6 and 0.4 of six places: 4, then 1 or 2, then 1 or none, as often as is due."""
+        data = BatchDataset(dataset(faces).views, np.arange(6), 6, 0, often=np.array([10, 4, 1, 0, 0, 0.0]))
+        counts = np.array([np.bincount(data.indices(epoch), minlength=6) for epoch in range(300)])
+        assert set(counts[:, 0]) == {4}
+        assert set(counts[:, 1]) == {1, 2}
+        assert set(counts[:, 2]) == {0, 1}
+        assert not counts[:, 3:].any()
+        np.testing.assert_allclose(counts.mean(axis=0), [4, 1.6, 0.4, 0, 0, 0], atol=0.1)
+        assert len({tuple(data.indices(epoch)) for epoch in range(10)}) > 5
+
+    def test_epoch__equal_factors_change_nothing(self, faces: FaceStore) -> None:
+        plain = dataset(faces, size=7)
+        alike = BatchDataset(plain.views, plain.faces, 7, 0, often=np.full(24, 0.3))
+        assert [list(alike.indices(step)) for step in range(9)] == [list(plain.indices(step)) for step in range(9)]
+
     def test_pairs__two_views_of_the_same_faces(self, faces: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
         data = dataset(faces, pairs=True, clean=0.0)
         drawn: list[int] = []
