@@ -45,7 +45,7 @@ _KNOWN = {
         True,
         tuple(f"conv_pw_{block}_relu/clip_by_value" for block in (3, 5, 11)),
     ),
-    "mobileface": _Facts(112, "batchnorm0/add_1", 256, False),
+    "mobileface": _Facts(112, "batchnorm0/add_1", 256, False, ("add_4", "add_8", "add_12")),
 }
 _MEAN = (103.939, 116.779, 123.68)
 
@@ -91,7 +91,7 @@ class HumanNetwork(nn.Module):
         return self.forward_features(images)[0]
 
     def forward_features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """What `forward` gives, and the early feature maps `(N, C, h, w)`; MobileFace offers none."""
+        """What `forward` gives, and the early feature maps `(N, C, h, w)`, at strides 4, 8 and 16."""
         side = (self.size, self.size)
         if images.shape[2:] != side:
             images = functional.interpolate(images, size=side, mode="bilinear", align_corners=False)

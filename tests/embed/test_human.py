@@ -38,13 +38,16 @@ def faceres(folder: Path) -> Path:
 
 def mobileface(folder: Path) -> Path:
     nodes = [
-        node("c", "Conv2D", "x", "k", stride=16, padding="VALID"),
-        node("f", "Reshape", "c", "shape"),
+        node("add_4", "Conv2D", "x", "k", stride=4, padding="VALID"),
+        node("add_8", "Conv2D", "add_4", "half", stride=2, padding="VALID"),
+        node("add_12", "Conv2D", "add_8", "half", stride=2, padding="VALID"),
+        node("f", "Reshape", "add_12", "shape"),
         node("d", "MatMul", "f", "w"),
         node("batchnorm0/add_1", "AddV2", "d", "b"),
     ]
     weights: dict[str, Any] = {
-        "k": RNG.normal(0, 0.01, (16, 16, 3, 2)).astype(np.float32),
+        "k": RNG.normal(0, 0.01, (4, 4, 3, 2)).astype(np.float32),
+        "half": RNG.normal(0, 0.5, (2, 2, 2, 2)).astype(np.float32),
         "shape": np.array([-1, 98], np.int32),
         "w": RNG.normal(0, 1, (98, 256)).astype(np.float32),
         "b": RNG.normal(0, 1, 256).astype(np.float32),
@@ -73,6 +76,9 @@ def test_mobileface_sees_rgb_from_0_to_255(tmp_path: Path) -> None:
     expected = functional.normalize(network._graph(picture * 255), dim=1)
     torch.testing.assert_close(network(picture), expected)
     torch.testing.assert_close(network(larger), expected)
+    vector, maps = network.forward_features(picture)
+    torch.testing.assert_close(vector, expected)
+    assert [tuple(x.shape) for x in maps] == [(2, 2, 28, 28), (2, 2, 14, 14), (2, 2, 7, 7)]
 
 
 def test_other_sides(tmp_path: Path) -> None:
@@ -138,3 +144,6 @@ def test_real_networks_know_a_face_again(name: str) -> None:
     )]  # fmt: skip
     alike = embedder.embed(np.array(crops))
     assert (alike[1:3] @ alike[0]).min() > 0.7 > alike[3] @ alike[0] + 0.2
+    network = HumanNetwork(REAL / f"{name}.json")
+    maps = network.forward_features(torch.rand(1, 3, network.size, network.size))[1]
+    assert [network.size // x.shape[-1] for x in maps] == [4, 8, 16]
