@@ -186,6 +186,7 @@ def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]
         (record, "texture_in_turn", False),
         (record, "identity_head", 0.0),
         (record, "compose_texture", False),
+        (record, "mirror_texture", False),
         (record, "emphasis", {}),
         (record["views"], "pattern", 0.0),
         (record["views"], "surroundings", 0.0),
@@ -310,12 +311,8 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     own, whole = own_texture_rows(config.objective, config.batch_size, rows)
     texture_scales = config.objective.texture_scales
-    texture: TextureNetwork | None = None
-    adversary = None
-    if step >= config.texture_start:
-        texture, adversary = parts.texture, parts.adversary
-    if parts.texture is not None and texture is not None and config.texture_in_turn:
-        texture = parts.texture.one(step)
+    texture = _texture_of(parts, step)
+    adversary = parts.adversary if step >= config.texture_start else None
     known = _texture_target(parts, step, targets, texture if own else None, own)
 
     def compose(images: Tensor) -> Tensor:
@@ -368,6 +365,21 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     if adversary is not None:
         figures["discriminator"] = adversary.learn(real, composed, covered, fabric.autocast())
     return parts.processes.average(figures)
+
+
+def _texture_of(parts: _Parts, step: int) -> TextureNetwork | None:
+    """The texture network of one step: all identity networks or the one whose turn it is, or its mirrored self."""
+    config = parts.config
+    if parts.texture is None or step < config.texture_start:
+        return None
+    texture: TextureNetwork = parts.texture.one(step) if config.texture_in_turn else parts.texture
+    turns = parts.texture.count if config.texture_in_turn else 1
+    return _mirrored(texture) if config.mirror_texture and step // turns % 2 else texture
+
+
+def _mirrored(texture: TextureNetwork) -> TextureNetwork:
+    """A texture network that sees every picture mirrored."""
+    return lambda images: texture(images.flip(3))
 
 
 def _asked(config: CompletionConfig, head: IdentityHead, step: int) -> list[int]:

@@ -176,6 +176,8 @@ class CompletionConfig(CommonConfig):
         texture_start: First step at which the texture terms count; before it the network learns structure alone.
         perturb_identity: Whether the identity network sees the completion composed with the visible pixels through
             random blur, shift and noise (`losses.random_view`), so that no pixel pattern is rewarded.
+        mirror_texture: Whether the texture networks see mirrored pictures every second time, so that what one of them
+            likes on one side of the face alone is not rewarded.
         compose_texture: Whether all texture terms see the completion composed with the visible pixels, as a user will:
             they then act under the mask alone.
         average: Decay of the moving average of the weights, which is what is released; 0 switches it off.
@@ -196,6 +198,7 @@ class CompletionConfig(CommonConfig):
     objective: ObjectiveWeights = field(default_factory=ObjectiveWeights)
     texture_start: int = 0
     perturb_identity: bool = False
+    mirror_texture: bool = False
     compose_texture: bool = False
     average: float = 0.999
     validate_every: int = 500

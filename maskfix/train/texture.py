@@ -63,19 +63,24 @@ class Texture(nn.Module):
         """Which networks the identity term uses, for the run's record."""
         return ", ".join(["mobilefacenet", *self.others])
 
+    @property
+    def count(self) -> int:
+        """How many networks the identity term has."""
+        return 1 + len(self.others)
+
     @torch.no_grad()
     def dimensions(self) -> list[int]:
         """Length of each identity network's embedding."""
         black = torch.zeros(1, 3, 128, 128, device=next(self.parameters()).device)
-        return [self._ask(black, [number])[0].shape[1] for number in range(1 + len(self.others))]
+        return [self._ask(black, [number])[0].shape[1] for number in range(self.count)]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         """Embed `(N, 3, H, W)` pictures in [0, 1]; returns `(N, D)` of unit length and the style maps."""
-        return self._ask(images, range(1 + len(self.others)))
+        return self._ask(images, range(self.count))
 
     def one(self, step: int) -> TextureNetwork:
         """One of the identity networks alone, another one at each step."""
-        chosen = step % (1 + len(self.others))
+        chosen = step % self.count
         return lambda images: self._ask(images, [chosen])
 
     def _ask(self, images: Tensor, chosen: Sequence[int]) -> tuple[Tensor, Sequence[Tensor]]:

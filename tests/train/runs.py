@@ -19,6 +19,7 @@ class MeanColour(nn.Module):
     """Stands for the texture networks: the mean colour is the embedding, the picture itself the style map."""
 
     style_network = identity_networks = "stand-in"
+    count = 1
 
     def dimensions(self) -> list[int]:
         return [3]

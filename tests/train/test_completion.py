@@ -272,6 +272,38 @@ def test_train__texture_sees_visible_pixels(
         torch.testing.assert_close(images, expected)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_train__texture_networks_see_mirrored_pictures_every_second_time(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """The clean and the completed picture alike; with two networks in turn, each of them."""
+    seen: list[torch.Tensor] = []
+
+    class Recording(MeanColour):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+            seen.append(images.detach())
+            return super().forward(images)
+
+    texture = Recording()
+    texture.count = count
+    monkeypatch.setattr(completion, "load_texture", lambda path, *_: texture)
+    objective = ObjectiveWeights(style=0, identity=1, texture_scales=(1,))
+    config = replace(settings(), steps=4, validate_every=0, objective=objective)
+    config = replace(config, texture_in_turn=True, mirror_texture=True, compose_texture=True)
+    run(config, store, tmp_path, identity="stand-in.onnx")
+    views, training, _ = open_views(store, None, config)
+    data = BatchDataset(views, training, config.batch_size, config.seed)
+    for step, mirrored in enumerate([False, True, False, True] if count == 1 else [False, False, True, True]):
+        clean = as_pictures(data[step].clean, torch.device("cpu"))
+        opacity = data[step].alpha[:, None].float() / 255
+        visible = ((opacity == 0) & (blend_weight(opacity) == 0)).expand_as(clean)
+        shown = [images.flip(3) if mirrored else images for images in seen[2 * step : 2 * step + 2]]
+        errors = [(images - clean).abs()[visible].mean() for images in shown]
+        others = [(images.flip(3) - clean).abs()[visible].mean() for images in shown]
+        assert max(errors) < 1e-6
+        assert min(others) > 0.01
+
+
 @pytest.mark.parametrize("in_turn", [False, True])
 def test_train__strangers_are_faces_of_earlier_steps(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_turn: bool
