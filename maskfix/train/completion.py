@@ -41,7 +41,7 @@ from maskfix.train.muon import MuonAndAdam
 from maskfix.train.parallel import Processes
 from maskfix.train.shares import own_texture_rows, view_of_own_rows, whole_batch_terms
 from maskfix.train.strangers import LENGTH, Strangers
-from maskfix.train.texture import Texture, load_texture
+from maskfix.train.texture import Texture, load_texture, texture_at
 from maskfix.train.validate import validate
 from maskfix.train.views import Batch, BatchDataset, as_pictures, batches
 from maskfix.weights import SUFFIX, load_weights
@@ -311,7 +311,9 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     own, whole = own_texture_rows(config.objective, config.batch_size, rows)
     texture_scales = config.objective.texture_scales
-    texture = _texture_of(parts, step)
+    texture: TextureNetwork | None = None
+    if parts.texture is not None and step >= config.texture_start:
+        texture = texture_at(parts.texture, step, config.texture_in_turn, config.mirror_texture)
     adversary = parts.adversary if step >= config.texture_start else None
     known = _texture_target(parts, step, targets, texture if own else None, own)
 
@@ -365,21 +367,6 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     if adversary is not None:
         figures["discriminator"] = adversary.learn(real, composed, covered, fabric.autocast())
     return parts.processes.average(figures)
-
-
-def _texture_of(parts: _Parts, step: int) -> TextureNetwork | None:
-    """The texture network of one step: all identity networks or the one whose turn it is, or its mirrored self."""
-    config = parts.config
-    if parts.texture is None or step < config.texture_start:
-        return None
-    texture: TextureNetwork = parts.texture.one(step) if config.texture_in_turn else parts.texture
-    turns = parts.texture.count if config.texture_in_turn else 1
-    return _mirrored(texture) if config.mirror_texture and step // turns % 2 else texture
-
-
-def _mirrored(texture: TextureNetwork) -> TextureNetwork:
-    """A texture network that sees every picture mirrored."""
-    return lambda images: texture(images.flip(3))
 
 
 def _asked(config: CompletionConfig, head: IdentityHead, step: int) -> list[int]:

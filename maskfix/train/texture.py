@@ -111,6 +111,20 @@ class Texture(nn.Module):
         return maps
 
 
+def texture_at(texture: Texture, step: int, in_turn: bool, mirror: bool) -> TextureNetwork:
+    """The texture network of one step.
+
+    Args:
+        texture: All networks.
+        step: The optimiser's.
+        in_turn: Whether only the identity network is asked whose turn it is.
+        mirror: Whether pictures are mirrored every second time that a network is asked.
+    """
+    asked: TextureNetwork = texture.one(step) if in_turn else texture
+    turns = texture.count if in_turn else 1
+    return (lambda images: asked(images.flip(3))) if mirror and step // turns % 2 else asked
+
+
 def load_texture(identity: str | Path, others: Sequence[str | Path] = (), judges: Sequence[str | Path] = ()) -> Texture:
     """Load the identity networks, and VGG-16 where its weights are on this machine.
 
