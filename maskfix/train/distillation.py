@@ -146,7 +146,7 @@ def train_recogniser(
 
     saver = Saver(save, config.checkpoint_seconds)
     lessons: Any = LessonDataset(views, training, config.batch_size, config.seed)
-    for step, lesson in enumerate(batches(lessons, first, config.steps, workers), first):
+    for step, lesson in enumerate(batches(lessons, first, config.steps, workers, fabric.device), first):
         set_learning_rate(optimiser, learning_rate(config, step))
         figures = _step(config, lesson, targets, fabric, model, optimiser)
         average.multi_avg_fn = averaging(min(config.average, (1 + step) / (10 + step)))

@@ -287,7 +287,9 @@ class BatchDataset(Dataset[Any]):
         return None
 
 
-def batches(dataset: BatchDataset, start: int, stop: int, workers: int = 1) -> Iterator[Any]:
+def batches(
+    dataset: BatchDataset, start: int, stop: int, workers: int = 1, device: torch.device | None = None
+) -> Iterator[Any]:
     """Batches of steps start to stop, made ahead by worker processes.
 
     Args:
@@ -295,6 +297,7 @@ def batches(dataset: BatchDataset, start: int, stop: int, workers: int = 1) -> I
         start: First step.
         stop: Step after the last.
         workers: Processes; 0 makes batches in this process.
+        device: Where they are used: for a GPU they come in memory that it can read while other work goes on.
     """
     loader = DataLoader(
         dataset,
@@ -302,6 +305,7 @@ def batches(dataset: BatchDataset, start: int, stop: int, workers: int = 1) -> I
         sampler=range(start, stop),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        pin_memory=device is not None and device.type == "cuda",
     )
     return iter(loader)
 

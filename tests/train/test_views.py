@@ -85,6 +85,21 @@ class TestBatchDataset:
     def test_batches__nothing_left_to_do(self, faces: FaceStore) -> None:
         assert list(batches(dataset(faces), 5, 5, workers=0)) == []
 
+    @pytest.mark.parametrize(("device", "pinned"), [(None, False), ("cpu", False), ("cuda", True)])
+    def test_batches__for_a_gpu_in_memory_that_it_reads_itself(
+        self, faces: FaceStore, monkeypatch: pytest.MonkeyPatch, device: str | None, pinned: bool
+    ) -> None:
+        asked: list[dict[str, Any]] = []
+        loader = torch.utils.data.DataLoader
+
+        def noting(*given: Any, **named: Any) -> Any:
+            asked.append(named)
+            return loader(*given, **(named | {"pin_memory": False}))
+
+        monkeypatch.setattr("maskfix.train.views.DataLoader", noting)
+        batches(dataset(faces), 0, 1, workers=0, device=None if device is None else torch.device(device))
+        assert [one["pin_memory"] for one in asked] == [pinned]
+
     @pytest.mark.parametrize("size", [1, 3, 5, 24])
     def test_epoch__every_face_once(self, faces: FaceStore, size: int) -> None:
         data = dataset(faces, size=size)
