@@ -67,6 +67,7 @@ class HeldoutSettings:
         replicates: Draws of the bootstrap.
         batch_size: Faces at a time.
         surroundings: See `heldout_figures`.
+        trim: See `heldout_figures`.
     """
 
     seed: int = 0
@@ -77,6 +78,7 @@ class HeldoutSettings:
     replicates: int = 1000
     batch_size: int = 32
     surroundings: str = "edge"
+    trim: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range, unknown kinds and surroundings.
@@ -88,6 +90,9 @@ class HeldoutSettings:
         check_range("replicates", self.replicates, 0, 1_000_000)
         check_range("batch size", self.batch_size, 1, 4096)
         check_surroundings(self.surroundings)
+        check_range("trim", self.trim, 0, 0.4)
+        if self.trim and self.surroundings == "reflection":
+            raise InputError("trim: needs other surroundings than the reflection, which is the photograph's own")
         for kind in self.kinds:
             parse_kind(kind)
 
@@ -139,6 +144,7 @@ def run(
             batch_size=settings.batch_size,
             composed=settings.composed,
             surroundings=settings.surroundings,
+            trim=settings.trim,
             progress=bars,
         )
     seconds = time.perf_counter() - start
@@ -213,6 +219,7 @@ def main(
     surroundings: Annotated[
         str, typer.Option(help=f"What stands around photographs that end inside the crop: {', '.join(SURROUNDINGS)}.")
     ] = "edge",
+    trim: Annotated[float, typer.Option(help="Largest share of the photograph that each side loses to those.")] = 0.0,
     replicates: Annotated[int, typer.Option(help="Draws of the bootstrap over faces; 0 for no intervals.")] = 1000,
     batch_size: Annotated[int, typer.Option(help="Faces a step.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -224,7 +231,7 @@ def main(
             if json_path.is_dir():
                 raise InputError(f"{json_path}: is a folder; give a file for the report")
         settings = HeldoutSettings(
-            seed, limit, held_out_share, tuple(kind or ()), composed, replicates, batch_size, surroundings
+            seed, limit, held_out_share, tuple(kind or ()), composed, replicates, batch_size, surroundings, trim
         )
         report = run(faces, weights, embedder or [], templates=templates, settings=settings, device=device)
         if json_path is not None:

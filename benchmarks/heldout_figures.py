@@ -15,7 +15,7 @@ from maskfix.data import FaceStore
 from maskfix.embed.base import Embedder
 from maskfix.metrics import laplacian_variance, psnr, ssim
 from maskfix.occlude import PAPER_KINDS, Occluder, draw_kind, parse_kind
-from maskfix.train.surroundings import KINDS, photograph_part, surround
+from maskfix.train.surroundings import KINDS, photograph_part, surround, trim_frame
 from protocols.base import Progress, silent
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def heldout_figures(
     batch_size: int = 32,
     composed: bool = True,
     surroundings: str = "edge",
+    trim: float = 0.0,
     progress: Progress = silent,
 ) -> HeldoutFigures:
     """Mask, complete and embed faces of a store.
@@ -58,6 +59,8 @@ def heldout_figures(
         composed: Whether visible pixels are taken from the input, as a user gets them; otherwise the network's own
             picture is judged everywhere.
         surroundings: One of `SURROUNDINGS`; what is drawn for a face depends on its name and the seed alone.
+        trim: Largest share of a photograph that each side loses to its surroundings (`train.surroundings.trim_frame`):
+            a crop whose edges follow from the hidden landmarks tells where they are.
         progress: Told about the faces, as stage `faces`.
 
     Raises:
@@ -79,7 +82,7 @@ def heldout_figures(
     progress("faces", 0, len(faces))
     for start in range(0, len(faces), batch_size):
         part = slice(start, start + batch_size)
-        clean, shown = _surrounded(store, faces[part], surroundings, seed)
+        clean, shown = _surrounded(store, faces[part], surroundings, seed, trim)
         masked, mask = _put_on(occluder, clean, np.array(store.points[faces[part]]), kind[part])
         completed = restorer.complete(masked, composed=composed).images
         worn = mask.any(axis=(1, 2))
@@ -112,16 +115,24 @@ def check_surroundings(kind: str) -> None:
         raise InputError(f"surroundings: {kind!r} is unknown, known: {', '.join(SURROUNDINGS)}")
 
 
-def _surrounded(store: FaceStore, faces: NDArray[np.int64], kind: str, seed: int) -> tuple[UInt8Array, BoolArray]:
+def _surrounded(
+    store: FaceStore, faces: NDArray[np.int64], kind: str, seed: int, trim: float
+) -> tuple[UInt8Array, BoolArray]:
     """Clean crops in their surroundings, and which of their pixels count: the photographs' own where it was cut."""
     crops = np.array(store.crops[faces])
     if kind == "reflection":
         return crops, np.ones(crops.shape[:3], dtype=np.bool_)
+    parts = []
     for place, face in enumerate(faces):
         generator = np.random.default_rng([seed, *store.names[face].encode()])
         other = np.asarray(store.crops[generator.integers(len(store))])
-        crops[place] = surround(crops[place], np.asarray(store.frames[face]), other, generator, kind)
-    return crops, np.stack([photograph_part(np.asarray(store.frames[face]), store.size) for face in faces])
+        frame = np.asarray(store.frames[face])
+        if trim > 0:
+            # A generator of its own: the surroundings stay those that are drawn without.
+            frame = trim_frame(frame, trim, np.random.default_rng([seed, 1, *store.names[face].encode()]))
+        crops[place] = surround(crops[place], frame, other, generator, kind)
+        parts.append(photograph_part(frame, store.size))
+    return crops, np.stack(parts)
 
 
 def _put_on(

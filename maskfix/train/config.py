@@ -38,6 +38,8 @@ class ViewConfig:
         pattern: Share of masks that get random stripes, blotches or folds on top.
         surroundings: Share of faces that get other surroundings than the photograph's reflection, see
             `train.surroundings`.
+        trim: Largest share of the photograph that each side loses to those surroundings, see
+            `train.surroundings.trim_frame`.
     """
 
     kinds: tuple[str, ...] = ()
@@ -52,6 +54,7 @@ class ViewConfig:
     light: float = 0.25
     pattern: float = 0.0
     surroundings: float = 0.0
+    trim: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers and names that mean nothing.
@@ -66,6 +69,7 @@ class ViewConfig:
         check_range("scale", self.scale, 0, 0.9)
         check_range("coarsest", self.coarsest, 0.01, 1)
         check_range("light", self.light, 0, 0.9)
+        check_range("trim", self.trim, 0, 0.4)
         for kind in self.kinds:
             parse_kind(kind)
 

@@ -40,6 +40,31 @@ def photograph_part(frame: FloatArray, size: int) -> NDArray[np.bool_]:
     return np.asarray(inside[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] > 0)
 
 
+def trim_frame(frame: FloatArray, most: float, generator: Generator) -> FloatArray:
+    """Move each side of a photograph inwards by a random share of its width or height.
+
+    Training pictures were cut by where eyes, mouth and chin are, so that their edges tell what a mask hides. Edges that
+    lie elsewhere each time tell nothing.
+
+    Args:
+        frame: `(4, 2)` corners of the photograph, clockwise from the top left one.
+        most: Largest share that a side loses, in [0, 0.4].
+        generator: Source of the four draws.
+
+    Returns:
+        `(4, 2)` float32 corners of the smaller photograph.
+
+    Example:
+        >>> square = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], np.float32)
+        >>> trim_frame(square, 0.0, np.random.default_rng(0)).tolist() == square.tolist()
+        True
+    """
+    left, top, right, bottom = generator.uniform(0, most, 4)
+    shares = np.array([[left, top], [1 - right, top], [1 - right, 1 - bottom], [left, 1 - bottom]], np.float32)
+    # A crop is a similarity of the photograph: two of its sides span the frame.
+    return np.asarray(frame[0] + shares @ np.stack([frame[1] - frame[0], frame[3] - frame[0]]), np.float32)
+
+
 def surround(
     crop: UInt8Array, frame: FloatArray, other: UInt8Array, generator: Generator, kind: str | None = None
 ) -> UInt8Array:

@@ -20,7 +20,7 @@ from maskfix.data import FaceStore
 from maskfix.occlude import PAPER_KINDS, Occluder
 from maskfix.train.config import ViewConfig
 from maskfix.train.patterns import add_pattern
-from maskfix.train.surroundings import surround
+from maskfix.train.surroundings import surround, trim_frame
 
 # Mirroring a face swaps a with c and d with f.
 _MIRRORED = [2, 1, 0, 5, 4, 3]
@@ -114,7 +114,10 @@ class OccludedViews:
         coded = np.asarray(self.store.correspondence[index])
         if self.config.surroundings > 0 and generator.random() < self.config.surroundings:
             other = np.asarray(self.store.crops[generator.integers(len(self.store))])
-            crop = surround(crop, np.asarray(self.store.frames[index]), other, generator)
+            frame = np.asarray(self.store.frames[index])
+            if self.config.trim > 0:
+                frame = trim_frame(frame, self.config.trim, generator)
+            crop = surround(crop, frame, other, generator)
         matrix = drawn.matrix
         crop = cv2.warpAffine(crop, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
         coded = cv2.warpAffine(coded, matrix, (size, size), flags=cv2.INTER_NEAREST)

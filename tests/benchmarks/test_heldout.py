@@ -80,6 +80,11 @@ def test_main__limit_and_share(tmp_path: Path, arguments: list[str | Path]) -> N
     report = json.loads(out.read_text())
     assert report["settings"]["surroundings"] == "reflection"
     assert report["overall"]["figures"]["psnr_masked"]["value"] != edge
+    assert report["settings"]["trim"] == 0
+    assert call(*arguments, "--limit", "5", "--trim", "0.2", "--json", out).exit_code == 0
+    report = json.loads(out.read_text())
+    assert report["settings"]["trim"] == 0.2
+    assert report["overall"]["figures"]["psnr_masked"]["value"] != edge
 
 
 BAD_INPUT = {
@@ -95,6 +100,8 @@ BAD_INPUT = {
     "seed": (["--seed", "-1"], "seed: expected a number in"),
     "device": (["--device", "tpu"], "known: auto, cpu, cuda"),
     "surroundings": (["--surroundings", "sea"], "'sea' is unknown, known: reflection, edge, flat, smooth, texture"),
+    "trim": (["--trim", "0.5"], "trim: expected a number in [0, 0.4], got 0.5"),
+    "trim of a reflection": (["--trim", "0.1", "--surroundings", "reflection"], "trim: needs other surroundings"),
     "json is a folder": (["--json", "."], "error: .: is a folder"),
 }
 

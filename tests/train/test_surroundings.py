@@ -9,7 +9,7 @@ from numpy.random import default_rng
 from scipy import ndimage
 
 from maskfix.train import surroundings
-from maskfix.train.surroundings import KINDS, photograph_part, surround
+from maskfix.train.surroundings import KINDS, photograph_part, surround, trim_frame
 from tests.train.stores import frame, smooth_pictures
 
 SIZE = 64
@@ -31,6 +31,29 @@ def test_photograph_part__far_corners_and_none() -> None:
     assert photograph_part(1e6 * whole, SIZE).all()
     assert photograph_part(SIZE * whole + SIZE / 2, SIZE).all()
     assert not photograph_part(np.zeros((4, 2), np.float32) - 9, SIZE).any()
+
+
+def test_trim_frame__each_side_moves_by_its_own_share() -> None:
+    """Against the photograph's own pixels: corners given as shares of it, warped by the frame's similarity."""
+    corners = frame(SIZE)
+    unit = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
+    matrix = cv2.getAffineTransform(corners[:3], unit[:3])
+    seen = []
+    for seed in range(50):
+        trimmed = trim_frame(corners, 0.3, default_rng(seed))
+        assert (trimmed.shape, trimmed.dtype) == ((4, 2), np.float32)
+        shares = trimmed @ matrix[:, :2].T + matrix[:, 2]
+        left, top, right, bottom = shares[0, 0], shares[0, 1], 1 - shares[2, 0], 1 - shares[2, 1]
+        np.testing.assert_allclose(shares[1], [1 - right, top], atol=1e-5)
+        np.testing.assert_allclose(shares[3], [left, 1 - bottom], atol=1e-5)
+        seen.append([left, top, right, bottom])
+    low, high = np.min(seen, 0), np.max(seen, 0)
+    assert (low > -1e-5).all()
+    assert (low < 0.05).all()
+    assert (high > 0.25).all()
+    assert (high < 0.3).all()
+    assert np.abs(np.corrcoef(np.array(seen).T) - np.eye(4)).max() < 0.4
+    np.testing.assert_array_equal(trim_frame(corners, 0.3, default_rng(3)), trim_frame(corners, 0.3, default_rng(3)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

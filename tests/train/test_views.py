@@ -309,6 +309,19 @@ class TestFace:
             changed += min(np.abs(crop.astype(int) - c).max() for c in candidates) > 20
         assert changed >= 9
 
+    def test_trim__the_photograph_ends_elsewhere_each_time(self, faces: FaceStore) -> None:
+        still = ViewConfig(shift=0, turn=0, scale=0, light=0, coarsest=1, surroundings=1, trim=0.3)
+        inside = photograph_part(faces.frames[0], faces.size)
+        kept = []
+        for seed in range(12):
+            crop = OccludedViews(faces, still, []).face(0, default_rng(seed)).crop.astype(int)
+            same_pixels = [(np.abs(crop - c).max(2) == 0) for c in (faces.crops[0], faces.crops[0][:, ::-1])]
+            kept.append(max(one.sum() for one in same_pixels) / inside.sum())
+        known = [share for share in kept if share > 0.15]  # one in twenty is grey
+        assert len(known) >= 9
+        assert max(known) < 0.95
+        assert np.std(known) > 0.05
+
     def test_light__changes_brightness_not_place(self, faces: FaceStore) -> None:
         views = OccludedViews(faces, ViewConfig(shift=0, turn=0, scale=0, coarsest=1, light=0.25), [])
         means = [views.face(0, default_rng(seed)).crop.mean() for seed in range(20)]
