@@ -60,7 +60,8 @@ class ViewConfig:
         """Refuse numbers and names that mean nothing.
 
         Raises:
-            InputError: If a share lies outside [0, 1], a size is negative, or a mask kind is unknown.
+            InputError: If a share lies outside [0, 1], a size is negative, a mask kind is unknown, or pictures are
+                trimmed and nothing is put in place of what was cut off.
         """
         for name in ("random_cloth", "drawn", "clean", "pattern", "surroundings"):
             check_range(name, getattr(self, name), 0, 1)
@@ -70,6 +71,8 @@ class ViewConfig:
         check_range("coarsest", self.coarsest, 0.01, 1)
         check_range("light", self.light, 0, 0.9)
         check_range("trim", self.trim, 0, 0.4)
+        if self.trim > 0 and self.surroundings == 0:
+            raise InputError("trim: needs surroundings above 0, which stand where the photograph is cut off")
         for kind in self.kinds:
             parse_kind(kind)
 

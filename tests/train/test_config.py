@@ -162,3 +162,11 @@ def test_as_plain__survives_json() -> None:
     assert plain["views"]["kinds"] == ["N95"]
     assert plain["objective"]["texture_scales"] == [1, 2, 3]
     assert as_plain(CommonConfig())["steps"] == 1000
+
+
+def test_trim__needs_surroundings() -> None:
+    with pytest.raises(InputError, match="trim: needs surroundings above 0"):
+        ViewConfig(trim=0.1)
+    with pytest.raises(InputError, match="trim: expected a number in"):
+        ViewConfig(surroundings=1, trim=0.5)
+    assert ViewConfig(surroundings=0.5, trim=0.1).trim == 0.1
