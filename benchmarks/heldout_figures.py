@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from maskfix.data import FaceStore
 from maskfix.embed.base import Embedder
 from maskfix.metrics import laplacian_variance, psnr, ssim
 from maskfix.occlude import PAPER_KINDS, Occluder, draw_kind, parse_kind
-from maskfix.train.surroundings import KINDS, photograph_part, surround, trim_frame
+from maskfix.train.surroundings import KINDS, photograph_part, show_trimmed, surround, trim_frame
 from protocols.base import Progress, silent
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ def heldout_figures(
         composed: Whether visible pixels are taken from the input, as a user gets them; otherwise the network's own
             picture is judged everywhere.
         surroundings: One of `SURROUNDINGS`; what is drawn for a face depends on its name and the seed alone.
-        trim: Largest share of a photograph that each side loses to its surroundings (`train.surroundings.trim_frame`):
-            a crop whose edges follow from the hidden landmarks tells where they are.
+        trim: Largest share of a photograph that each side loses to its surroundings beside the mask
+            (`train.surroundings.trim_frame`): a crop whose edges follow from the hidden landmarks tells where they are.
+            Under the mask stays the whole face, as far as the photograph goes.
         progress: Told about the faces, as stage `faces`.
 
     Raises:
@@ -82,8 +84,8 @@ def heldout_figures(
     progress("faces", 0, len(faces))
     for start in range(0, len(faces), batch_size):
         part = slice(start, start + batch_size)
-        clean, shown = _surrounded(store, faces[part], surroundings, seed, trim)
-        masked, mask = _put_on(occluder, clean, np.array(store.points[faces[part]]), kind[part])
+        whole, seen, shown = _surrounded(store, faces[part], surroundings, seed, trim)
+        clean, masked, mask = _put_on(occluder, whole, seen, np.array(store.points[faces[part]]), kind[part])
         completed = restorer.complete(masked, composed=composed).images
         worn = mask.any(axis=(1, 2))
         for name, values in _compare(clean, masked, completed, mask & shown).items():
@@ -117,35 +119,41 @@ def check_surroundings(kind: str) -> None:
 
 def _surrounded(
     store: FaceStore, faces: NDArray[np.int64], kind: str, seed: int, trim: float
-) -> tuple[UInt8Array, BoolArray]:
-    """Clean crops in their surroundings, and which of their pixels count: the photographs' own where it was cut."""
+) -> tuple[UInt8Array, UInt8Array, BoolArray]:
+    """Clean crops in their surroundings, the same of trimmed photographs, and which pixels of the former count.
+
+    Those count that show the photograph itself; all of them where the reflection is left.
+    """
     crops = np.array(store.crops[faces])
     if kind == "reflection":
-        return crops, np.ones(crops.shape[:3], dtype=np.bool_)
-    parts = []
+        return crops, crops, np.ones(crops.shape[:3], dtype=np.bool_)
+    seen, parts = crops.copy(), []
     for place, face in enumerate(faces):
         generator = np.random.default_rng([seed, *store.names[face].encode()])
         other = np.asarray(store.crops[generator.integers(len(store))])
         frame = np.asarray(store.frames[face])
-        if trim > 0:
-            # A generator of its own: the surroundings stay those that are drawn without.
-            frame = trim_frame(frame, trim, np.random.default_rng([seed, 1, *store.names[face].encode()]))
+        # A generator of its own: the surroundings stay those that are drawn without.
+        smaller = trim_frame(frame, trim, np.random.default_rng([seed, 1, *store.names[face].encode()]))
+        twin = copy.deepcopy(generator)
+        seen[place] = surround(crops[place], smaller, other, twin, kind)
         crops[place] = surround(crops[place], frame, other, generator, kind)
         parts.append(photograph_part(frame, store.size))
-    return crops, np.stack(parts)
+    return crops, seen, np.stack(parts)
 
 
 def _put_on(
-    occluder: Occluder, clean: UInt8Array, points: NDArray[np.float32], kinds: Sequence[str]
-) -> tuple[UInt8Array, BoolArray]:
-    """Masked crops and where their masks are; a face that takes no mask stays clean, with an empty mask."""
-    masked, masks = clean.copy(), np.zeros(clean.shape[:3], dtype=np.bool_)
+    occluder: Occluder, whole: UInt8Array, seen: UInt8Array, points: NDArray[np.float32], kinds: Sequence[str]
+) -> tuple[UInt8Array, UInt8Array, BoolArray]:
+    """Clean and masked crops and where the masks are; a face that takes no mask stays as seen, with an empty mask."""
+    clean, masked, masks = seen.copy(), seen.copy(), np.zeros(seen.shape[:3], dtype=np.bool_)
     for place, kind in enumerate(kinds):
         try:
-            masked[place], _, masks[place] = occluder.occlude(clean[place], points[place], kind)
+            picture, alpha, masks[place] = occluder.occlude(whole[place], points[place], kind)
         except InputError:
             parse_kind(kind)  # an unknown kind is the caller's error, not the face's
-    return masked, masks
+        else:
+            clean[place], masked[place] = show_trimmed(whole[place], seen[place], picture, alpha)
+    return clean, masked, masks
 
 
 def _compare(clean: UInt8Array, masked: UInt8Array, completed: UInt8Array, mask: BoolArray) -> dict[str, DoubleArray]:

@@ -38,8 +38,8 @@ class ViewConfig:
         pattern: Share of masks that get random stripes, blotches or folds on top.
         surroundings: Share of faces that get other surroundings than the photograph's reflection, see
             `train.surroundings`.
-        trim: Largest share of the photograph that each side loses to those surroundings, see
-            `train.surroundings.trim_frame`.
+        trim: Largest share of the photograph that each side loses to those surroundings beside the mask, see
+            `train.surroundings.trim_frame` and `show_trimmed`.
     """
 
     kinds: tuple[str, ...] = ()

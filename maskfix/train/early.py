@@ -46,12 +46,12 @@ def draw_picture(views: OccludedViews, index: int, other: int, generator: Genera
     """
     face, draw = views.face(index, generator), generator.random()
     if draw < _CLEAN:
-        return face.crop
+        return face.trimmed
     if draw < _MASKED:
-        return views.occlude(_slipped(face, generator), generator)[0]
+        return views.occlude(_slipped(face, generator), generator).picture
     if draw < _CUT:
-        return _cut(face.crop, generator)
-    return _behind(face.crop, np.asarray(views.store.crops[other]), generator)
+        return _cut(face.trimmed, generator)
+    return _behind(face.trimmed, np.asarray(views.store.crops[other]), generator)
 
 
 def _slipped(face: Face, generator: Generator) -> Face:

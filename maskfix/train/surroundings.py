@@ -18,6 +18,8 @@ KINDS = ("edge", "flat", "smooth", "texture")
 # The first looks most like what surrounds a face, the second and third are seen seldom but lend nothing to lean on.
 _SHARES = (0.4, 0.15, 0.15, 0.3)
 _MARGIN = 4
+# Straps are narrower than this share of a crop, mask bodies wider.
+_STRAP = 0.07
 
 
 def photograph_part(frame: FloatArray, size: int) -> NDArray[np.bool_]:
@@ -63,6 +65,31 @@ def trim_frame(frame: FloatArray, most: float, generator: Generator) -> FloatArr
     shares = np.array([[left, top], [1 - right, top], [1 - right, 1 - bottom], [left, 1 - bottom]], np.float32)
     # A crop is a similarity of the photograph: two of its sides span the frame.
     return np.asarray(frame[0] + shares @ np.stack([frame[1] - frame[0], frame[3] - frame[0]]), np.float32)
+
+
+def show_trimmed(
+    crop: UInt8Array, trimmed: UInt8Array, masked: UInt8Array, alpha: FloatArray
+) -> tuple[UInt8Array, UInt8Array]:
+    """A masked face as its trimmed photograph shows it beside the mask; under the mask stays the whole face.
+
+    Otherwise a network would learn that a chin may end anywhere under a mask, and paint a mean of chin and background.
+    Straps are too thin to hide anything: what they lie on is the trimmed photograph.
+
+    Args:
+        crop: `(S, S, 3)` uint8, the face.
+        trimmed: `(S, S, 3)` uint8, the same of a smaller photograph.
+        masked: `(S, S, 3)` uint8, `crop` with a mask on.
+        alpha: `(S, S)` opacity of the mask, in [0, 1].
+
+    Returns:
+        Clean and masked picture, `(S, S, 3)` uint8 each.
+    """
+    side = 1 + 2 * max(1, round(_STRAP * len(crop) / 2))  # odd: an opening by an even one moves the mask
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    hidden = cv2.morphologyEx((alpha >= 0.5).astype(np.uint8), cv2.MORPH_OPEN, kernel)[..., None] > 0
+    clean = np.where(hidden, crop, trimmed)
+    shift = (1 - alpha.astype(np.float32))[..., None] * (clean.astype(np.float32) - crop)
+    return clean, np.asarray(np.clip(np.rint(masked + shift), 0, 255), np.uint8)
 
 
 def surround(

@@ -5,6 +5,7 @@ Because no generator lives from one batch to the next, a resumed run draws what 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from maskfix.data import FaceStore
 from maskfix.occlude import PAPER_KINDS, Occluder
 from maskfix.train.config import ViewConfig
 from maskfix.train.patterns import add_pattern
-from maskfix.train.surroundings import surround, trim_frame
+from maskfix.train.surroundings import show_trimmed, surround, trim_frame
 
 # Mirroring a face swaps a with c and d with f.
 _MIRRORED = [2, 1, 0, 5, 4, 3]
@@ -33,11 +34,28 @@ class Face(NamedTuple):
         crop: `(S, S, 3)` uint8 RGB.
         points: `(6, 2)` float32 mask points in pixels.
         correspondence: `(S, S, 2)` uint8, see `data.correspondence_target`.
+        trimmed: `(S, S, 3)` uint8, the crop as it is seen where no mask is: of a smaller photograph if `trim` says so,
+            else the crop itself.
     """
 
     crop: UInt8Array
     points: FloatArray
     correspondence: UInt8Array
+    trimmed: UInt8Array
+
+
+class Masked(NamedTuple):
+    """One face with a mask on.
+
+    Attributes:
+        clean: `(S, S, 3)` uint8, what a completion should be.
+        picture: `(S, S, 3)` uint8.
+        alpha: `(S, S)` uint8, opacity of the mask times 255.
+    """
+
+    clean: UInt8Array
+    picture: UInt8Array
+    alpha: UInt8Array
 
 
 class FaceDraw(NamedTuple):
@@ -112,24 +130,30 @@ class OccludedViews:
         drawn, size = self.draw_face(generator), self.store.size
         crop, points = np.asarray(self.store.crops[index]), np.asarray(self.store.points[index])
         coded = np.asarray(self.store.correspondence[index])
-        if self.config.surroundings > 0 and generator.random() < self.config.surroundings:
-            other = np.asarray(self.store.crops[generator.integers(len(self.store))])
-            frame = np.asarray(self.store.frames[index])
-            if self.config.trim > 0:
-                frame = trim_frame(frame, self.config.trim, generator)
-            crop = surround(crop, frame, other, generator)
+        crop, trimmed = self._surrounded(crop, index, generator)
         matrix = drawn.matrix
-        crop = cv2.warpAffine(crop, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
         coded = cv2.warpAffine(coded, matrix, (size, size), flags=cv2.INTER_NEAREST)
         points = points @ matrix[:, :2].T + matrix[:, 2]
         if drawn.mirrored:
-            crop, coded = crop[:, ::-1], coded[:, ::-1].copy()
+            coded = coded[:, ::-1].copy()
             coded[..., 0] = np.where(coded[..., 0] > 0, 256 - coded[..., 0].astype(np.int16), 0)
             points = (points * [-1, 1] + [size - 1, 0])[_MIRRORED]
-        crop = _relight(np.ascontiguousarray(crop), drawn)
-        if drawn.coarseness is not None:
-            crop = _coarsen(crop, drawn.coarseness)
-        return Face(crop, points.astype(np.float32), coded)
+        varied = _vary(crop, drawn)
+        return Face(varied, points.astype(np.float32), coded, varied if trimmed is crop else _vary(trimmed, drawn))
+
+    def _surrounded(self, crop: UInt8Array, index: int, generator: Generator) -> tuple[UInt8Array, UInt8Array]:
+        """A crop with other surroundings, and the same of a smaller photograph; one object twice if not trimmed."""
+        if self.config.surroundings == 0 or generator.random() >= self.config.surroundings:
+            return crop, crop
+        other = np.asarray(self.store.crops[generator.integers(len(self.store))])
+        frame = np.asarray(self.store.frames[index])
+        if self.config.trim == 0:
+            crop = surround(crop, frame, other, generator)
+            return crop, crop
+        smaller = trim_frame(frame, self.config.trim, generator)
+        # The same draws for both: one photograph, of which more or less is left.
+        twin = copy.deepcopy(generator)
+        return surround(crop, frame, other, twin), surround(crop, smaller, other, generator)
 
     def draw_face(self, generator: Generator) -> FaceDraw:
         """Draw how one face is varied; the same draws whichever face it is."""
@@ -143,21 +167,20 @@ class OccludedViews:
             coarseness=generator.uniform(self.config.coarsest, 1.0) if generator.random() < 0.5 else None,
         )
 
-    def occlude(self, face: Face, generator: Generator) -> tuple[UInt8Array, UInt8Array]:
-        """Put a random mask on a face, or none in a share of cases.
-
-        Returns:
-            The picture `(S, S, 3)` uint8 and the mask's opacity `(S, S)` uint8.
-        """
+    def occlude(self, face: Face, generator: Generator) -> Masked:
+        """Put a random mask on a face, or none in a share of cases."""
         drawn = self.draw_mask(generator)
         if drawn is None:
-            return face.crop, np.zeros(face.crop.shape[:2], np.uint8)
+            return Masked(face.trimmed, face.trimmed, np.zeros(face.crop.shape[:2], np.uint8))
         points = face.points + drawn.displacement
         occluded = self.occluders[drawn.source].occlude(face.crop, points.astype(np.float32), drawn.kind)
         alpha = np.rint(occluded.alpha * 255).astype(np.uint8)
-        if drawn.pattern is None:
-            return occluded.image, alpha
-        return add_pattern(occluded.image, alpha, np.random.default_rng(drawn.pattern)), alpha
+        picture = occluded.image
+        if drawn.pattern is not None:
+            picture = add_pattern(picture, alpha, np.random.default_rng(drawn.pattern))
+        if face.trimmed is face.crop:
+            return Masked(face.crop, picture, alpha)
+        return Masked(*show_trimmed(face.crop, face.trimmed, picture, occluded.alpha), alpha)
 
     def draw_mask(self, generator: Generator) -> MaskDraw | None:
         """Draw one mask, or None for a face without one; the same draws whichever face it is for."""
@@ -180,6 +203,13 @@ class OccludedViews:
         matrix = np.asarray(cv2.getRotationMatrix2D((middle, middle), turn, 1 + scale), np.float64)
         matrix[:, 2] += generator.uniform(-config.shift, config.shift, 2)
         return matrix
+
+
+def _vary(crop: UInt8Array, drawn: FaceDraw) -> UInt8Array:
+    """Move, mirror, relight and coarsen a crop as drawn."""
+    crop = cv2.warpAffine(crop, drawn.matrix, crop.shape[1::-1], borderMode=cv2.BORDER_REFLECT_101)
+    crop = _relight(np.ascontiguousarray(crop[:, ::-1] if drawn.mirrored else crop), drawn)
+    return crop if drawn.coarseness is None else _coarsen(crop, drawn.coarseness)
 
 
 def _relight(crop: UInt8Array, drawn: FaceDraw) -> UInt8Array:
@@ -266,11 +296,11 @@ class BatchDataset(Dataset[Any]):
         drawn = [self._face(int(indices[i]), generator, i in self.own) for i in places]
         worn = [self._masked(drawn[i], generator) for i in places]
         faces = [face for face in drawn if face is not None]
-        masked = [pair for pair in worn if pair is not None]
+        masked = [one for one in worn if one is not None]
         arrays = (
-            [face.crop for face in faces],
-            [image for image, _ in masked],
-            [alpha for _, alpha in masked],
+            [one.clean for one in masked],
+            [one.picture for one in masked],
+            [one.alpha for one in masked],
             [face.correspondence for face in faces],
         )
         return Batch(*(torch.from_numpy(np.stack(array)) for array in arrays))
@@ -282,7 +312,7 @@ class BatchDataset(Dataset[Any]):
         self.views.draw_face(generator)
         return None
 
-    def _masked(self, face: Face | None, generator: Generator) -> tuple[UInt8Array, UInt8Array] | None:
+    def _masked(self, face: Face | None, generator: Generator) -> Masked | None:
         """A mask on a face, or what it would have drawn."""
         if face is not None:
             return self.views.occlude(face, generator)

@@ -9,7 +9,7 @@ from numpy.random import default_rng
 from scipy import ndimage
 
 from maskfix.train import surroundings
-from maskfix.train.surroundings import KINDS, photograph_part, surround, trim_frame
+from maskfix.train.surroundings import KINDS, photograph_part, show_trimmed, surround, trim_frame
 from tests.train.stores import frame, smooth_pictures
 
 SIZE = 64
@@ -54,6 +54,33 @@ def test_trim_frame__each_side_moves_by_its_own_share() -> None:
     assert (high < 0.3).all()
     assert np.abs(np.corrcoef(np.array(seen).T) - np.eye(4)).max() < 0.4
     np.testing.assert_array_equal(trim_frame(corners, 0.3, default_rng(3)), trim_frame(corners, 0.3, default_rng(3)))
+
+
+def test_show_trimmed__the_face_under_the_body_and_the_trimmed_one_beside_it() -> None:
+    """A body of 24 pixels with a soft rim hides, a strap of 2 does not; both are blended over what they lie on."""
+    generator = default_rng(0)
+    crop, trimmed, mask = generator.integers(0, 256, (3, SIZE, SIZE, 3)).astype(np.uint8)
+    alpha = np.zeros((SIZE, SIZE), np.float32)
+    alpha[20:44, 20:44] = 0.4
+    alpha[22:42, 22:42] = 1
+    alpha[30:32, :20] = 0.7
+    masked = np.rint(alpha[..., None] * mask + (1 - alpha[..., None]) * crop).astype(np.uint8)
+    clean, picture = show_trimmed(crop, trimmed, masked, alpha)
+    # The opening rounds corners off; nothing is said of those.
+    np.testing.assert_array_equal(clean[24:40, 22:42], crop[24:40, 22:42])
+    np.testing.assert_array_equal(clean[22:42, 24:40], crop[22:42, 24:40])
+    np.testing.assert_array_equal(clean[alpha < 0.5], trimmed[alpha < 0.5])
+    np.testing.assert_array_equal(clean[30:32, :20], trimmed[30:32, :20])
+    blended = alpha[..., None] * mask + (1 - alpha[..., None]) * clean
+    assert np.abs(picture - blended).max() <= 1.5
+    assert (picture.dtype, clean.dtype) == (np.uint8, np.uint8)
+
+
+def test_show_trimmed__nothing_trimmed_nothing_changes() -> None:
+    alpha = np.linspace(0, 1, SIZE * SIZE, dtype=np.float32).reshape(SIZE, SIZE)
+    clean, picture = show_trimmed(CROP, CROP, OTHER, alpha)
+    np.testing.assert_array_equal(clean, CROP)
+    np.testing.assert_array_equal(picture, OTHER)
 
 
 @pytest.mark.parametrize("kind", KINDS)
