@@ -34,6 +34,8 @@ class ViewConfig:
         scale: Largest relative change of scale.
         point_noise: Standard deviation of the mask points' displacement, in pixels.
         coarsest: Lowest factor of a random down-scaling (both of input and target), for cameras worse than the data's.
+        coarsen_masks: Share of the faces scaled down whose mask is scaled down with them, as a camera sees it; the
+            others' masks stay as sharp as drawn.
         light: Largest relative change of gain.
         pattern: Share of masks that get random stripes, blotches or folds on top.
         surroundings: Share of faces that get other surroundings than the photograph's reflection, see
@@ -51,6 +53,7 @@ class ViewConfig:
     scale: float = 0.06
     point_noise: float = 1.2
     coarsest: float = 0.5
+    coarsen_masks: float = 0.0
     light: float = 0.25
     pattern: float = 0.0
     surroundings: float = 0.0
@@ -63,7 +66,7 @@ class ViewConfig:
             InputError: If a share lies outside [0, 1], a size is negative, a mask kind is unknown, or pictures are
                 trimmed and nothing is put in place of what was cut off.
         """
-        for name in ("random_cloth", "drawn", "clean", "pattern", "surroundings"):
+        for name in ("random_cloth", "drawn", "clean", "pattern", "surroundings", "coarsen_masks"):
             check_range(name, getattr(self, name), 0, 1)
         for name in ("shift", "turn", "point_noise"):
             check_range(name, getattr(self, name), 0, 1000)

@@ -36,12 +36,14 @@ class Face(NamedTuple):
         correspondence: `(S, S, 2)` uint8, see `data.correspondence_target`.
         trimmed: `(S, S, 3)` uint8, the crop as it is seen where no mask is: of a smaller photograph if `trim` says so,
             else the crop itself.
+        coarseness: Factor of the down-scaling that is still due, together with the mask, or None.
     """
 
     crop: UInt8Array
     points: FloatArray
     correspondence: UInt8Array
     trimmed: UInt8Array
+    coarseness: float | None = None
 
 
 class Masked(NamedTuple):
@@ -68,6 +70,7 @@ class FaceDraw(NamedTuple):
         gamma: Exponent of the light.
         grey: Whether the picture, one in twenty, loses its colour.
         coarseness: Factor of the down-scaling, or None to leave the picture as sharp as it is.
+        with_mask: Whether the mask is scaled down with the face.
     """
 
     matrix: NDArray[np.float64]
@@ -76,6 +79,7 @@ class FaceDraw(NamedTuple):
     gamma: float
     grey: bool
     coarseness: float | None
+    with_mask: bool
 
 
 class MaskDraw(NamedTuple):
@@ -139,7 +143,8 @@ class OccludedViews:
             coded[..., 0] = np.where(coded[..., 0] > 0, 256 - coded[..., 0].astype(np.int16), 0)
             points = (points * [-1, 1] + [size - 1, 0])[_MIRRORED]
         varied = _vary(crop, drawn)
-        return Face(varied, points.astype(np.float32), coded, varied if trimmed is crop else _vary(trimmed, drawn))
+        trimmed = varied if trimmed is crop else _vary(trimmed, drawn)
+        return Face(varied, points.astype(np.float32), coded, trimmed, drawn.coarseness if drawn.with_mask else None)
 
     def _surrounded(self, crop: UInt8Array, index: int, generator: Generator) -> tuple[UInt8Array, UInt8Array]:
         """A crop with other surroundings, and the same of a smaller photograph; one object twice if not trimmed."""
@@ -165,11 +170,17 @@ class OccludedViews:
             gamma=float(np.exp(generator.uniform(-light, light))),
             grey=generator.random() < 0.05,
             coarseness=generator.uniform(self.config.coarsest, 1.0) if generator.random() < 0.5 else None,
+            with_mask=self.config.coarsen_masks > 0 and generator.random() < self.config.coarsen_masks,
         )
 
     def occlude(self, face: Face, generator: Generator) -> Masked:
         """Put a random mask on a face, or none in a share of cases."""
-        drawn = self.draw_mask(generator)
+        masked = self._put_on(face, self.draw_mask(generator))
+        if face.coarseness is None:
+            return masked
+        return Masked(*(_coarsen(picture, face.coarseness) for picture in masked))
+
+    def _put_on(self, face: Face, drawn: MaskDraw | None) -> Masked:
         if drawn is None:
             return Masked(face.trimmed, face.trimmed, np.zeros(face.crop.shape[:2], np.uint8))
         points = face.points + drawn.displacement
@@ -206,10 +217,10 @@ class OccludedViews:
 
 
 def _vary(crop: UInt8Array, drawn: FaceDraw) -> UInt8Array:
-    """Move, mirror, relight and coarsen a crop as drawn."""
+    """Move, mirror and relight a crop as drawn, and coarsen it where that does not wait for the mask."""
     crop = cv2.warpAffine(crop, drawn.matrix, crop.shape[1::-1], borderMode=cv2.BORDER_REFLECT_101)
     crop = _relight(np.ascontiguousarray(crop[:, ::-1] if drawn.mirrored else crop), drawn)
-    return crop if drawn.coarseness is None else _coarsen(crop, drawn.coarseness)
+    return crop if drawn.coarseness is None or drawn.with_mask else _coarsen(crop, drawn.coarseness)
 
 
 def _relight(crop: UInt8Array, drawn: FaceDraw) -> UInt8Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from maskfix.occlude import PAPER_KINDS, Occluder
 from maskfix.train.config import ViewConfig
 from maskfix.train.surroundings import photograph_part
 from maskfix.train.views import Batch, BatchDataset, OccludedViews, as_pictures, batches
-from tests.train.stores import coded_ellipse, frame, smooth_pictures
+from tests.train.stores import POINTS_128, coded_ellipse, frame, smooth_pictures
 
 STILL = ViewConfig(shift=0, turn=0, scale=0, coarsest=1, light=0, point_noise=0)
 """Nothing moves or changes; only mirroring and grey pictures are left."""
@@ -158,6 +159,31 @@ class TestOcclude:
         assert changed[0.0] == 0
         assert 4 <= changed[0.5] <= 20
         assert changed[1.0] >= 22
+
+    def test_coarsen_masks__face_and_mask_lose_the_same_detail(self) -> None:
+        """The face waits for its mask; then both, and the mask's opacity, go down and up together."""
+        fine = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
+        points = (POINTS_128 / 2)[None]
+        store = FaceStore(fine, points, coded_ellipse(64)[None], frame(64)[None], ("a.png",))
+        still = {"shift": 0, "turn": 0, "scale": 0, "light": 0, "coarsest": 0.5, "clean": 0.0}
+        views = OccludedViews(store, ViewConfig(**still, coarsen_masks=1.0), [Occluder()])
+        coarse = 0
+        for seed in range(16):
+            face = views.face(0, default_rng(seed))
+            grey = np.array_equal(face.crop[..., 0], face.crop[..., 1])  # one in twenty
+            assert grey or face.crop.std() > 0.95 * fine.std()
+            masked = views.occlude(face, default_rng(seed))
+            sharp = views.occlude(face._replace(coarseness=None), default_rng(seed))
+            np.testing.assert_array_equal(sharp.clean, face.crop)
+            if face.coarseness is None:
+                assert all(np.array_equal(a, b) for a, b in zip(masked, sharp, strict=True))
+                continue
+            coarse += 1
+            side = round(64 * face.coarseness)
+            for found, before in zip(masked, sharp, strict=True):
+                small = cv2.resize(before, (side, side), interpolation=cv2.INTER_AREA)
+                np.testing.assert_array_equal(found, cv2.resize(small, (64, 64)))
+        assert 3 <= coarse <= 13
 
     def test_clean_share(self, faces: FaceStore) -> None:
         batch = dataset(faces, size=8, clean=1.0)[0]
