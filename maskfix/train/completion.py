@@ -192,6 +192,7 @@ def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]
         (record["views"], "surroundings", 0.0),
         (record["views"], "trim", 0.0),
         (record["views"], "coarsen_masks", 0.0),
+        (record["views"], "stretch", 0.0),
         (record["objective"], "perceptual", 0.0),
         (record["objective"], "contrast", 0.0),
         (record["objective"], "contrast_temperature", 0.07),

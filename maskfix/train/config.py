@@ -32,6 +32,7 @@ class ViewConfig:
         shift: Largest shift of the crop in pixels.
         turn: Largest rotation of the crop in degrees.
         scale: Largest relative change of scale.
+        stretch: Largest logarithm of the factor by which height over width changes: longer and shorter faces.
         point_noise: Standard deviation of the mask points' displacement, in pixels.
         coarsest: Lowest factor of a random down-scaling (both of input and target), for cameras worse than the data's.
         coarsen_masks: Share of the faces scaled down whose mask is scaled down with them, as a camera sees it; the
@@ -51,6 +52,7 @@ class ViewConfig:
     shift: float = 4.0
     turn: float = 6.0
     scale: float = 0.06
+    stretch: float = 0.0
     point_noise: float = 1.2
     coarsest: float = 0.5
     coarsen_masks: float = 0.0
@@ -71,6 +73,7 @@ class ViewConfig:
         for name in ("shift", "turn", "point_noise"):
             check_range(name, getattr(self, name), 0, 1000)
         check_range("scale", self.scale, 0, 0.9)
+        check_range("stretch", self.stretch, 0, 0.5)
         check_range("coarsest", self.coarsest, 0.01, 1)
         check_range("light", self.light, 0, 0.9)
         check_range("trim", self.trim, 0, 0.4)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from maskfix.base import FloatArray, UInt8Array
 
-KINDS = ("edge", "flat", "smooth", "texture")
-# The first looks most like what surrounds a face, the second and third are seen seldom but lend nothing to lean on.
-_SHARES = (0.4, 0.15, 0.15, 0.3)
+KINDS = ("edge", "flat", "smooth", "texture", "person")
+# The first and last look most like what surrounds a face, the second and third are seen seldom but lend nothing to lean
+# on.
+_SHARES = (0.25, 0.1, 0.1, 0.15, 0.4)
 _MARGIN = 4
 # Straps are narrower than this share of a crop, mask bodies wider.
 _STRAP = 0.07
@@ -97,7 +98,8 @@ def surround(
 ) -> UInt8Array:
     """Replace what lies outside of the photograph, which itself stays to the bit but for a seam of random softness.
 
-    By kind: the nearest pixel of the edge, blurred; one colour; a smooth random field; texture of another picture.
+    By kind: the nearest pixel of the edge, blurred; one colour; a smooth random field; texture of another picture;
+    another face in the same place, hair, ears and all, its colours matched along the edge.
 
     Args:
         crop: `(S, S, 3)` uint8.
@@ -152,4 +154,14 @@ def _texture(crop: UInt8Array, inside: NDArray[np.bool_], other: UInt8Array, gen
     return np.asarray(cv2.GaussianBlur(rolled, (0, 0), generator.uniform(0.3, 3)), np.uint8)
 
 
-_DRAWN = {"edge": _edge, "flat": _flat, "smooth": _smooth, "texture": _texture}
+def _person(crop: UInt8Array, inside: NDArray[np.bool_], other: UInt8Array, generator: Generator) -> UInt8Array:
+    """Another aligned face, mirrored or not, in the colours of the photograph along its edge."""
+    mirrored = other[:, ::-1] if generator.random() < 0.5 else other
+    band = inside & ~cv2.erode(inside.astype(np.uint8), np.ones((13, 13), np.uint8)).astype(np.bool_)
+    if not band.any():
+        return crop
+    gain = (crop[band].mean(0) + 1) / (mirrored[band].mean(0) + 1)
+    return np.asarray(np.clip(np.rint(mirrored * np.clip(gain, 0.33, 3)), 0, 255), np.uint8)
+
+
+_DRAWN = {"edge": _edge, "flat": _flat, "smooth": _smooth, "texture": _texture, "person": _person}

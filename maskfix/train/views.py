@@ -64,7 +64,7 @@ class FaceDraw(NamedTuple):
     """How one face is varied.
 
     Attributes:
-        matrix: `(2, 3)` similarity.
+        matrix: `(2, 3)` affine map of pixels.
         mirrored: Whether left and right change places.
         gain: Factor of the light.
         gamma: Exponent of the light.
@@ -208,11 +208,17 @@ class OccludedViews:
         return MaskDraw(kind, 0 if own else 1, displacement, pattern)
 
     def _jitter(self, generator: Generator) -> NDArray[np.float64]:
-        """A random small similarity about the middle of the crop."""
+        """A random small similarity about the middle of the crop, of a picture stretched or not."""
         config, middle = self.config, (self.store.size - 1) / 2
         turn, scale = generator.uniform(-config.turn, config.turn), generator.uniform(-config.scale, config.scale)
         matrix = np.asarray(cv2.getRotationMatrix2D((middle, middle), turn, 1 + scale), np.float64)
         matrix[:, 2] += generator.uniform(-config.shift, config.shift, 2)
+        if config.stretch > 0:
+            # Height over width changes by e^s, the area stays.
+            half = generator.uniform(-config.stretch, config.stretch) / 2
+            factors = np.exp([-half, half])
+            matrix[:, 2] += matrix[:, :2] @ (middle * (1 - factors))
+            matrix[:, :2] *= factors
         return matrix
 
 

@@ -87,6 +87,15 @@ def test_main__limit_and_share(tmp_path: Path, arguments: list[str | Path]) -> N
     assert report["overall"]["figures"]["psnr_masked"]["value"] != edge
 
 
+def test_main__a_store_of_other_photographs_is_measured_whole(tmp_path: Path, arguments: list[str | Path]) -> None:
+    out = tmp_path / "run.json"
+    done = call(*arguments, "--unseen", "--json", out)
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(out.read_text())
+    assert report["data"]["measured"] == report["data"]["faces"]
+    assert report["settings"]["unseen"] is True
+
+
 BAD_INPUT = {
     "share of trained faces": (["--held-out", "0.6"], "run@7 left out 0.5 in training, 0.6 would hold trained faces"),
     "limit": (["--limit", "0"], "limit 0"),
@@ -99,9 +108,13 @@ BAD_INPUT = {
     "replicates": (["--replicates", "-1"], "replicates: expected a number in"),
     "seed": (["--seed", "-1"], "seed: expected a number in"),
     "device": (["--device", "tpu"], "known: auto, cpu, cuda"),
-    "surroundings": (["--surroundings", "sea"], "'sea' is unknown, known: reflection, edge, flat, smooth, texture"),
+    "surroundings": (
+        ["--surroundings", "sea"],
+        "'sea' is unknown, known: reflection, edge, flat,",
+    ),
     "trim": (["--trim", "0.5"], "trim: expected a number in [0, 0.4], got 0.5"),
     "trim of a reflection": (["--trim", "0.1", "--surroundings", "reflection"], "trim: needs other surroundings"),
+    "unseen share": (["--unseen", "--held-out", "0.1"], "unseen: measures every face of the store"),
     "json is a folder": (["--json", "."], "error: .: is a folder"),
 }
 

@@ -107,6 +107,8 @@ def test_load_config__overrides_win_unless_none(tmp_path: Path) -> None:
         ("[views]\nkinds = ['scarf']", "'scarf' is unknown; known: surgical"),
         ("[views]\nclean = 1.5", "clean: expected a number in"),
         ("[views]\ncoarsest = 0", "coarsest: expected a number in"),
+        ("[views]\ncoarsen_masks = 2", "coarsen_masks: expected a number in"),
+        ("[views]\nstretch = 0.6", "stretch: expected a number in"),
         ("network = 'resnet'", "network: 'resnet' is unknown; known: cadf_small_128"),
         ("schedule = 'linear'", "schedule: 'linear' is unknown; known: constant, cosine"),
         ("steps = 0", "expected at least 1, got 0"),

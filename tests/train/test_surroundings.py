@@ -108,6 +108,24 @@ def test_surround__shows_nothing_of_the_reflection(kind: str, monkeypatch: pytes
         np.testing.assert_array_equal(one, two)
 
 
+def test_surround__another_person_in_the_colours_of_the_edge() -> None:
+    """A dark face with one white stripe at its left, beside a photograph that is twice as bright in red alone."""
+    crop = np.full((SIZE, SIZE, 3), (120, 60, 60), np.uint8)
+    other = np.full((SIZE, SIZE, 3), 60, np.uint8)
+    other[:, :4] = 90
+    outside = ~ndimage.binary_dilation(photograph_part(frame(SIZE), SIZE), iterations=3)
+    plain = outside.copy()
+    plain[:, :4] = plain[:, -4:] = False
+    sides = []
+    for seed in range(12):
+        found = surround(crop, frame(SIZE), other, default_rng(seed), "person").astype(int)
+        assert np.abs(found[plain] - (120, 60, 60)).max() <= 2
+        left, right = found[5, 1], found[5, -2]
+        sides.append(bool(left[0] > right[0]))
+        assert np.abs(np.maximum(left, right) - (178, 90, 90)).max() <= 3
+    assert 2 <= sum(sides) <= 10
+
+
 def test_surround__all_photograph_or_none() -> None:
     whole = np.array([[-9, -9], [99, -9], [99, 99], [-9, 99]], np.float32)
     for corners in (whole, whole + 500):

@@ -271,7 +271,8 @@ class TestFace:
             seen.add(mirrored)
         assert seen == {True, False}
 
-    def test_jitter__points_move_with_the_picture(self) -> None:
+    @pytest.mark.parametrize("stretch", [0.0, 0.2])
+    def test_jitter__points_move_with_the_picture(self, stretch: float) -> None:
         """Bright dots at the six points are found again at the moved points."""
         size = 128
         points = np.array([[40, 50], [64, 44], [88, 52], [44, 80], [66, 96], [86, 78]], np.float32)
@@ -280,7 +281,7 @@ class TestFace:
         for px, py in points:
             crop[np.hypot(x - px, y - py) <= 3] = 255
         store = FaceStore(crop[None], points[None], coded_ellipse(size)[None], frame(size)[None], ("a.png",))
-        config = ViewConfig(shift=5, turn=15, scale=0.1, light=0, coarsest=1, point_noise=0)
+        config = ViewConfig(shift=5, turn=15, scale=0.1, light=0, coarsest=1, point_noise=0, stretch=stretch)
         views = OccludedViews(store, config, [])
         distances = []
         for seed in range(20):
@@ -291,6 +292,19 @@ class TestFace:
                 distances.append(np.hypot((near * x).sum() / near.sum() - px, (near * y).sum() / near.sum() - py))
             assert np.abs(face.points - points).max() > 0.5
         assert max(distances) < 0.6
+
+    def test_stretch__changes_shape_and_neither_size_nor_place(self, faces: FaceStore) -> None:
+        views = OccludedViews(faces, ViewConfig(shift=0, turn=0, scale=0, stretch=0.2), [])
+        logs = []
+        for seed in range(40):
+            matrix = views.draw_face(default_rng(seed)).matrix
+            middle = (faces.size - 1) / 2
+            np.testing.assert_allclose(matrix @ [middle, middle, 1], [middle, middle])
+            assert np.linalg.det(matrix[:, :2]) == pytest.approx(1)
+            assert matrix[0, 1] == matrix[1, 0] == 0
+            logs.append(np.log(matrix[1, 1] / matrix[0, 0]))
+        assert -0.2 <= min(logs) < -0.15
+        assert 0.15 < max(logs) <= 0.2
 
     def test_correspondence__moves_with_the_picture(self) -> None:
         """A picture painted with its own (u, v) still shows it after every change of place."""
