@@ -50,7 +50,8 @@ def load_checkpoint(path: str | Path, config: dict[str, Any]) -> dict[str, Any] 
 
     Args:
         path: File to read.
-        config: The running configuration, plain; `steps` and `checkpoint_seconds` may differ from the stored one.
+        config: The running configuration, plain; `steps` and `checkpoint_seconds` may differ from the stored one, and
+            a way of varying pictures (`views`) that only one of them knows may be there unused, as 0.
 
     Returns:
         The state, or None where there is no file.
@@ -64,12 +65,18 @@ def load_checkpoint(path: str | Path, config: dict[str, Any]) -> dict[str, Any] 
     state = read_checkpoint(path)
     free = {"steps", "checkpoint_seconds"}
     stored = state.get("config", {})
-    other = sorted(
-        key for key in stored.keys() | config.keys() if key not in free and stored.get(key) != config.get(key)
-    )
+    other = sorted(key for key in stored.keys() | config.keys() if key not in free and _differ(stored, config, key))
     if other:
         raise CheckpointError(f"{path}: made with another {', '.join(other)}; restore that or choose another --out")
     return state
+
+
+def _differ(stored: dict[str, Any], running: dict[str, Any], key: str) -> bool:
+    """Whether two configurations differ in one key."""
+    one, two = stored.get(key), running.get(key)
+    if key != "views" or not (isinstance(one, dict) and isinstance(two, dict)):
+        return bool(one != two)
+    return any(one.get(name, 0) != two.get(name, 0) for name in one.keys() | two.keys())
 
 
 def drop_leftovers(path: str | Path) -> None:

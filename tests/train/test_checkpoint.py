@@ -62,6 +62,18 @@ def test_load__other_configuration(path: Path, change: dict[str, Any], named: st
         load_checkpoint(path, CONFIG | change)
 
 
+def test_load__a_later_way_of_varying_pictures_that_is_unused(path: Path) -> None:
+    views = CONFIG["views"]
+    assert load_checkpoint(path, CONFIG | {"views": views | {"later": 0.0}}) is not None
+    with pytest.raises(CheckpointError, match="another views"):
+        load_checkpoint(path, CONFIG | {"views": views | {"later": 0.1}})
+    save_checkpoint(path, {"config": CONFIG | {"views": views | {"dropped": 0.0}}})
+    assert load_checkpoint(path, CONFIG) is not None
+    save_checkpoint(path, {"config": CONFIG | {"views": 3}})
+    with pytest.raises(CheckpointError, match="another views"):
+        load_checkpoint(path, CONFIG)
+
+
 def test_load__missing_key(path: Path) -> None:
     with pytest.raises(CheckpointError, match="another seed"):
         load_checkpoint(path, {key: value for key, value in CONFIG.items() if key != "seed"})
