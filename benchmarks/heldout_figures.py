@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from maskfix.data import FaceStore
 from maskfix.embed.base import Embedder
 from maskfix.metrics import laplacian_variance, psnr, ssim
 from maskfix.occlude import PAPER_KINDS, Occluder, draw_kind, parse_kind
-from maskfix.train.surroundings import KINDS, photograph_part, show_trimmed, surround, trim_frame
+from maskfix.train.surroundings import KINDS, photograph_part, show_trimmed, surround_trimmed, trim_frame
 from protocols.base import Progress, silent
 
 if TYPE_CHECKING:
@@ -133,10 +132,9 @@ def _surrounded(
         other = np.asarray(store.crops[generator.integers(len(store))])
         frame = np.asarray(store.frames[face])
         # A generator of its own: the surroundings stay those that are drawn without.
-        smaller = trim_frame(frame, trim, np.random.default_rng([seed, 1, *store.names[face].encode()]))
-        twin = copy.deepcopy(generator)
-        seen[place] = surround(crops[place], smaller, other, twin, kind)
-        crops[place] = surround(crops[place], frame, other, generator, kind)
+        own = np.random.default_rng([seed, 1, *store.names[face].encode()])
+        smaller = trim_frame(frame, trim, own) if trim > 0 else frame
+        crops[place], seen[place] = surround_trimmed(crops[place], frame, smaller, other, generator, kind)
         parts.append(photograph_part(frame, store.size))
     return crops, seen, np.stack(parts)
 

@@ -7,6 +7,8 @@ ring was replaced, weights trained without this lost 1 to 2.6 dB under the mask,
 
 from __future__ import annotations
 
+import copy
+
 import cv2
 import numpy as np
 from numpy.random import Generator
@@ -15,8 +17,7 @@ from numpy.typing import NDArray
 from maskfix.base import FloatArray, UInt8Array
 
 KINDS = ("edge", "flat", "smooth", "texture", "person")
-# The first and last look most like what surrounds a face, the second and third are seen seldom but lend nothing to lean
-# on.
+# The first and last look most like what surrounds a face; the second and third lend nothing to lean on.
 _SHARES = (0.25, 0.1, 0.1, 0.15, 0.4)
 _MARGIN = 4
 # Straps are narrower than this share of a crop, mask bodies wider.
@@ -121,6 +122,34 @@ def surround(
     # Soft towards the inside only: outside stands what must not show.
     weight = np.where(inside[..., None], np.clip(2 * weight - 1, 0, 1), 0)
     return np.asarray(np.rint(crop * weight + around * (1 - weight)), np.uint8)
+
+
+def surround_trimmed(
+    crop: UInt8Array,
+    frame: FloatArray,
+    smaller: FloatArray,
+    other: UInt8Array,
+    generator: Generator,
+    kind: str | None = None,
+) -> tuple[UInt8Array, UInt8Array]:
+    """Other surroundings of a photograph and of what a trimmed one shows of it, the same draws for both.
+
+    Args:
+        crop: `(S, S, 3)` uint8.
+        frame: `(4, 2)` corners of the photograph in pixels of the crop.
+        smaller: The same of the trimmed photograph (`trim_frame`), or `frame` itself where nothing is trimmed.
+        other: `(S, S, 3)` uint8, another face's crop.
+        generator: Source of every draw.
+        kind: One of `KINDS`; drawn when None.
+
+    Returns:
+        `(S, S, 3)` uint8 each; one array twice where nothing is trimmed.
+    """
+    if smaller is frame:
+        crop = surround(crop, frame, other, generator, kind)
+        return crop, crop
+    twin = copy.deepcopy(generator)
+    return surround(crop, frame, other, twin, kind), surround(crop, smaller, other, generator, kind)
 
 
 def _edge(crop: UInt8Array, inside: NDArray[np.bool_], other: UInt8Array, generator: Generator) -> UInt8Array:

@@ -5,7 +5,6 @@ Because no generator lives from one batch to the next, a resumed run draws what 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from maskfix.data import FaceStore
 from maskfix.occlude import PAPER_KINDS, Occluder
 from maskfix.train.config import ViewConfig
 from maskfix.train.patterns import add_pattern
-from maskfix.train.surroundings import show_trimmed, surround, trim_frame
+from maskfix.train.surroundings import show_trimmed, surround_trimmed, trim_frame
 
 # Mirroring a face swaps a with c and d with f.
 _MIRRORED = [2, 1, 0, 5, 4, 3]
@@ -152,13 +151,8 @@ class OccludedViews:
             return crop, crop
         other = np.asarray(self.store.crops[generator.integers(len(self.store))])
         frame = np.asarray(self.store.frames[index])
-        if self.config.trim == 0:
-            crop = surround(crop, frame, other, generator)
-            return crop, crop
-        smaller = trim_frame(frame, self.config.trim, generator)
-        # The same draws for both: one photograph, of which more or less is left.
-        twin = copy.deepcopy(generator)
-        return surround(crop, frame, other, twin), surround(crop, smaller, other, generator)
+        smaller = trim_frame(frame, self.config.trim, generator) if self.config.trim > 0 else frame
+        return surround_trimmed(crop, frame, smaller, other, generator)
 
     def draw_face(self, generator: Generator) -> FaceDraw:
         """Draw how one face is varied; the same draws whichever face it is."""
@@ -181,6 +175,7 @@ class OccludedViews:
         return Masked(*(_coarsen(picture, face.coarseness) for picture in masked))
 
     def _put_on(self, face: Face, drawn: MaskDraw | None) -> Masked:
+        """The face with the drawn mask, or as it is seen without one."""
         if drawn is None:
             return Masked(face.trimmed, face.trimmed, np.zeros(face.crop.shape[:2], np.uint8))
         points = face.points + drawn.displacement
@@ -189,8 +184,6 @@ class OccludedViews:
         picture = occluded.image
         if drawn.pattern is not None:
             picture = add_pattern(picture, alpha, np.random.default_rng(drawn.pattern))
-        if face.trimmed is face.crop:
-            return Masked(face.crop, picture, alpha)
         return Masked(*show_trimmed(face.crop, face.trimmed, picture, occluded.alpha), alpha)
 
     def draw_mask(self, generator: Generator) -> MaskDraw | None:

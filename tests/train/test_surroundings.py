@@ -9,7 +9,7 @@ from numpy.random import default_rng
 from scipy import ndimage
 
 from maskfix.train import surroundings
-from maskfix.train.surroundings import KINDS, photograph_part, show_trimmed, surround, trim_frame
+from maskfix.train.surroundings import KINDS, photograph_part, show_trimmed, surround, surround_trimmed, trim_frame
 from tests.train.stores import frame, smooth_pictures
 
 SIZE = 64
@@ -124,6 +124,21 @@ def test_surround__another_person_in_the_colours_of_the_edge() -> None:
         sides.append(bool(left[0] > right[0]))
         assert np.abs(np.maximum(left, right) - (178, 90, 90)).max() <= 3
     assert 2 <= sum(sides) <= 10
+
+
+def test_surround_trimmed__one_photograph_of_which_more_or_less_is_left() -> None:
+    corners = frame(SIZE)
+    smaller = trim_frame(corners, 0.3, default_rng(1))
+    for seed in range(6):
+        generator = default_rng(seed)
+        whole, trimmed = surround_trimmed(CROP, corners, smaller, OTHER, generator)
+        np.testing.assert_array_equal(whole, surround(CROP, corners, OTHER, default_rng(seed)))
+        np.testing.assert_array_equal(trimmed, surround(CROP, smaller, OTHER, default_rng(seed)))
+        fresh = default_rng(seed)
+        one, same = surround_trimmed(CROP, corners, corners, OTHER, fresh)
+        assert one is same
+        np.testing.assert_array_equal(one, whole)
+        assert generator.random() == fresh.random()
 
 
 def test_surround__all_photograph_or_none() -> None:
