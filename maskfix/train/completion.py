@@ -26,6 +26,7 @@ from maskfix.restore import SCALES, CompletionNetwork, blend_weight, create_netw
 from maskfix.train.adversary import Adversary
 from maskfix.train.averaging import average_of, averaged_weights, averaging
 from maskfix.train.batch_norm import synchronise_norms
+from maskfix.train.batches import Batch, BatchDataset, as_pictures, batches
 from maskfix.train.checkpoint import (
     append_log,
     drop_leftovers,
@@ -43,7 +44,6 @@ from maskfix.train.shares import own_texture_rows, view_of_own_rows, whole_batch
 from maskfix.train.strangers import LENGTH, Strangers
 from maskfix.train.texture import Texture, load_texture, texture_at
 from maskfix.train.validate import validate
-from maskfix.train.views import Batch, BatchDataset, as_pictures, batches
 from maskfix.weights import SUFFIX, load_weights
 
 CHECKPOINT = "completion.pt"

@@ -20,6 +20,7 @@ from maskfix.embed import grey_crops, load, load_layout
 from maskfix.embed.lightcnn import DIMENSION, create_lightcnn
 from maskfix.losses import identity_cosine_loss, relational_loss
 from maskfix.train.averaging import average_of, averaging
+from maskfix.train.batches import BatchDataset, batches
 from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, save_checkpoint, trim_log
 from maskfix.train.config import DistillationConfig, as_plain
 from maskfix.train.loop import (
@@ -32,7 +33,7 @@ from maskfix.train.loop import (
     set_learning_rate,
 )
 from maskfix.train.teachers import joint_target, teacher_embeddings
-from maskfix.train.views import BatchDataset, OccludedViews, batches
+from maskfix.train.views import OccludedViews
 
 CHECKPOINT = "distillation.pt"
 LOG = "distillation.jsonl"

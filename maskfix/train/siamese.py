@@ -11,12 +11,12 @@ import torch
 from maskfix.losses import info_nce
 from maskfix.restore import CONFIGS, SiameseNetwork
 from maskfix.train.batch_norm import synchronise_norms
+from maskfix.train.batches import BatchDataset, as_pictures, batches
 from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, save_checkpoint, trim_log
 from maskfix.train.config import SiameseConfig, as_plain
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
 from maskfix.train.muon import MuonAndAdam
 from maskfix.train.parallel import Processes
-from maskfix.train.views import BatchDataset, as_pictures, batches
 
 CHECKPOINT = "siamese.pt"
 LOG = "siamese.jsonl"

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from maskfix.restore import blend_weight
+from maskfix.train.batches import BatchDataset, as_pictures
 from maskfix.train.config import CompletionConfig
 from maskfix.train.texture import Texture
-from maskfix.train.views import BatchDataset, OccludedViews, as_pictures
+from maskfix.train.views import OccludedViews
 
 FACES = 256
 

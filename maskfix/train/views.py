@@ -1,21 +1,16 @@
-"""Training batches: augmented faces with masks on, each batch a function of (seed, step) alone.
-
-Because no generator lives from one batch to the next, a resumed run draws what the unbroken run would have drawn.
-"""
+"""Training pictures: faces moved, mirrored, relit and put in other surroundings, with masks on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
-from maskfix.base import DoubleArray, FloatArray, UInt8Array
+from maskfix.base import FloatArray, UInt8Array
 from maskfix.data import FaceStore
 from maskfix.occlude import PAPER_KINDS, Occluder
 from maskfix.train.config import ViewConfig
@@ -95,22 +90,6 @@ class MaskDraw(NamedTuple):
     source: int
     displacement: NDArray[np.float64]
     pattern: int | None
-
-
-class Batch(NamedTuple):
-    """One batch of stage 2, or one view of stage 1; tensors as they come from the workers.
-
-    Attributes:
-        clean: `(N, S, S, 3)` uint8.
-        occluded: `(N, S, S, 3)` uint8.
-        alpha: `(N, S, S)` uint8, opacity of the mask times 255.
-        correspondence: `(N, S, S, 2)` uint8.
-    """
-
-    clean: torch.Tensor
-    occluded: torch.Tensor
-    alpha: torch.Tensor
-    correspondence: torch.Tensor
 
 
 class OccludedViews:
@@ -238,121 +217,3 @@ def _coarsen(crop: UInt8Array, factor: float) -> UInt8Array:
     return np.asarray(
         cv2.resize(cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA), (size, size)), np.uint8
     )
-
-
-class BatchDataset(Dataset[Any]):
-    """Whole batches by step number.
-
-    Args:
-        views: Where faces and masks come from.
-        faces: Indices of the faces to draw from.
-        batch_size: Faces a batch.
-        seed: Seed of every draw.
-        pairs: Whether a batch is two views of the same faces with different masks (stage 1).
-        rows: Only these rows of each batch are made (all when None), as they would be in the whole batch.
-        often: `(len(faces),)` how often each face is drawn relative to the others, positive; all alike when None.
-    """
-
-    def __init__(
-        self,
-        views: OccludedViews,
-        faces: NDArray[np.int64],
-        batch_size: int,
-        seed: int,
-        pairs: bool = False,
-        rows: slice | None = None,
-        often: DoubleArray | None = None,
-    ) -> None:
-        self.views = views
-        self.faces = faces
-        self.batch_size = batch_size
-        self.seed = seed
-        self.pairs = pairs
-        weights = np.ones(len(faces)) if often is None else often
-        # Right end of each face's share of an epoch, in places.
-        self._ends = np.cumsum(weights) * (len(faces) / weights.sum())
-        self.own = range(batch_size)[rows or slice(None)]
-
-    def indices(self, step: int) -> NDArray[np.int64]:
-        """Faces of one step: every face once an epoch, or in proportion, in an order of its own each epoch."""
-        places = step * self.batch_size + np.arange(self.batch_size)
-        epochs = places // len(self.faces)
-        orders = {int(epoch): self._order(int(epoch)) for epoch in np.unique(epochs)}
-        return np.array([orders[int(e)][p] for e, p in zip(epochs, places % len(self.faces), strict=True)], np.int64)
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        """The faces of one epoch, as many as there are.
-
-        Systematic sampling: a face whose share is `k` places fills `k` of them, rounded down or up as the epoch's
-        offset falls, so that equal shares give every face one place.
-        """
-        order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.faces))
-        offset = np.random.default_rng([self.seed, 3, epoch]).random()
-        found = np.searchsorted(self._ends, np.arange(len(self.faces)) + offset, side="right")
-        drawn: NDArray[np.int64] = self.faces[np.minimum(found, len(self.faces) - 1)[order]]
-        return drawn
-
-    def __getitem__(self, step: int) -> Batch | tuple[Batch, Batch]:
-        """The batch of one step, or two views of it."""
-        generator = np.random.default_rng([self.seed, 2, step])
-        indices = self.indices(step)
-        if self.pairs:
-            return self._view(indices, generator), self._view(indices, generator)
-        return self._view(indices, generator)
-
-    def _view(self, indices: NDArray[np.int64], generator: Generator) -> Batch:
-        # What is drawn for other rows is drawn here too and left unused: drawing costs nothing beside making pictures.
-        places = range(len(indices))
-        drawn = [self._face(int(indices[i]), generator, i in self.own) for i in places]
-        worn = [self._masked(drawn[i], generator) for i in places]
-        faces = [face for face in drawn if face is not None]
-        masked = [one for one in worn if one is not None]
-        arrays = (
-            [one.clean for one in masked],
-            [one.picture for one in masked],
-            [one.alpha for one in masked],
-            [face.correspondence for face in faces],
-        )
-        return Batch(*(torch.from_numpy(np.stack(array)) for array in arrays))
-
-    def _face(self, index: int, generator: Generator, own: bool) -> Face | None:
-        """A face, or what it would have drawn."""
-        if own:
-            return self.views.face(index, generator)
-        self.views.draw_face(generator)
-        return None
-
-    def _masked(self, face: Face | None, generator: Generator) -> Masked | None:
-        """A mask on a face, or what it would have drawn."""
-        if face is not None:
-            return self.views.occlude(face, generator)
-        self.views.draw_mask(generator)
-        return None
-
-
-def batches(
-    dataset: BatchDataset, start: int, stop: int, workers: int = 1, device: torch.device | None = None
-) -> Iterator[Any]:
-    """Batches of steps start to stop, made ahead by worker processes.
-
-    Args:
-        dataset: Where batches come from.
-        start: First step.
-        stop: Step after the last.
-        workers: Processes; 0 makes batches in this process.
-        device: Where they are used: for a GPU they come in memory that it can read while other work goes on.
-    """
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=range(start, stop),
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        pin_memory=device is not None and device.type == "cuda",
-    )
-    return iter(loader)
-
-
-def as_pictures(images: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """`(N, S, S, 3)` uint8 to `(N, 3, S, S)` float32 in [0, 1], channels last in memory as convolutions want them."""
-    return images.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskfix.data import FaceStore, open_store
 from maskfix.restore import CONFIGS, NetworkConfig
 from tests.train.stores import write_store
 
@@ -37,3 +38,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store_128(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 faces of 128 pixels, for the named networks."""
     return write_store(tmp_path_factory.mktemp("store128"), 128)
+
+
+@pytest.fixture(scope="module")
+def faces(store: Path) -> FaceStore:
+    """The same, read."""
+    return open_store(store)

@@ -17,11 +17,11 @@ from maskfix.base import CheckpointError, DatasetError, InputError, WeightsError
 from maskfix.losses import ObjectiveWeights, Outputs, completion_objective, random_view
 from maskfix.restore import PREFIX, EarlyLook, blend_weight, create_network
 from maskfix.train import completion
+from maskfix.train.batches import Batch, BatchDataset, as_pictures
 from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
 from maskfix.train.completion import CHECKPOINT, LOG, targets_of, train_completion
 from maskfix.train.config import CompletionConfig, ViewConfig
 from maskfix.train.loop import open_views
-from maskfix.train.views import Batch, BatchDataset, as_pictures
 from maskfix.weights import add_to_manifest, load_weights, save_weights
 from tests.train.runs import MeanColour, differences, kill_after_two_rows, logged
 from tests.train.stores import write_store

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from maskfix.losses import ObjectiveWeights
 from maskfix.restore import Decoded
+from maskfix.train.batches import Batch, BatchDataset
 from maskfix.train.config import CompletionConfig, ViewConfig
 from maskfix.train.loop import make_fabric, open_views
 from maskfix.train.validate import validate
-from maskfix.train.views import Batch, BatchDataset
 
 
 def settings() -> CompletionConfig:
