@@ -10,7 +10,7 @@ from maskfix.data.correspondence import (
     rasterise,
     triangles_from_edges,
 )
-from maskfix.data.faces import FaceStore, list_pictures, open_store, write_layout
+from maskfix.data.faces import FaceStore, list_pictures, open_store, whole_photographs, write_layout
 from maskfix.data.labels import GROUPS, UNLABELLED, check_emphasis, emphasise, group_rows
 from maskfix.data.splits import held_out
 
@@ -32,5 +32,6 @@ __all__ = [
     "open_store",
     "rasterise",
     "triangles_from_edges",
+    "whole_photographs",
     "write_layout",
 ]

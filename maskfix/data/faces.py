@@ -10,7 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from maskfix.base import CropLayout, DatasetError, FloatArray, UInt8Array, canonical_layout, replacing
+from maskfix.base import (
+    BoolArray,
+    CropLayout,
+    DatasetError,
+    FloatArray,
+    UInt8Array,
+    canonical_layout,
+    check_shape,
+    replacing,
+)
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 STORE_FILES = ("crops.npy", "points.npy", "correspondence.npy", "frames.npy", "records.csv", "layout.json")
@@ -57,6 +66,32 @@ class FaceStore(NamedTuple):
     def __len__(self) -> int:
         """Number of faces."""
         return len(self.names)
+
+
+def whole_photographs(frames: FloatArray, size: int) -> BoolArray:
+    """Which photographs reach past the crop on every side: what surrounds the face there is real.
+
+    Args:
+        frames: `(N, 4, 2)` corners of the photographs in pixels of the crop, clockwise from the top left one.
+        size: Side of the crop in pixels.
+
+    Returns:
+        `(N,)` bool.
+
+    Raises:
+        InputError: If the shape differs.
+
+    Example:
+        >>> whole_photographs(np.array([[[-9, -9], [140, -9], [140, 140], [-9, 140]]]), 128).tolist()
+        [True]
+    """
+    check_shape("frames", frames, (None, 4, 2))
+    sides = np.roll(frames, -1, axis=1) - frames
+    corners = np.array([[0, 0], [size, 0], [size, size], [0, size]]) - 0.5
+    offsets = corners[:, None] - frames[:, None]
+    # A corner of the crop lies on the inner hand of each side of the photograph.
+    turned = sides[:, None, :, 0] * offsets[..., 1] - sides[:, None, :, 1] * offsets[..., 0]
+    return np.asarray((turned >= 0).all((1, 2)))
 
 
 def open_store(folder: str | Path) -> FaceStore:

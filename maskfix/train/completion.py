@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
@@ -147,6 +148,7 @@ def train_completion(
 
     saver = Saver(save, config.checkpoint_seconds)
     often = emphasise([views.store.names[face] for face in training], config.emphasis)
+    often *= np.where(views.whole[training], config.whole, 1.0)
     dataset = BatchDataset(views, training, config.batch_size, config.seed, rows=rows, often=often)
     for step, batch in enumerate(batches(dataset, first, config.steps, workers, fabric.device), first):
         figures = _step(parts, step, batch)
@@ -188,6 +190,8 @@ def _record(config: CompletionConfig, texture: Texture | None) -> dict[str, Any]
         (record, "compose_texture", False),
         (record, "mirror_texture", False),
         (record, "emphasis", {}),
+        (record, "whole", 1.0),
+        (record["views"], "trim_whole", 1.0),
         (record["objective"], "perceptual", 0.0),
         (record["objective"], "contrast", 0.0),
         (record["objective"], "contrast_temperature", 0.07),

@@ -43,6 +43,8 @@ class ViewConfig:
             `train.surroundings`.
         trim: Largest share of the photograph that each side loses to those surroundings beside the mask, see
             `train.surroundings.trim_frame` and `show_trimmed`.
+        trim_whole: Share of the whole photographs (`data.whole_photographs`) that are trimmed too: where hair, ears and
+            background are real, they need not be cut off. Photographs that end inside the crop always are.
     """
 
     kinds: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ class ViewConfig:
     pattern: float = 0.0
     surroundings: float = 0.0
     trim: float = 0.0
+    trim_whole: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse numbers and names that mean nothing.
@@ -68,7 +71,7 @@ class ViewConfig:
             InputError: If a share lies outside [0, 1], a size is negative, a mask kind is unknown, or pictures are
                 trimmed and nothing is put in place of what was cut off.
         """
-        for name in ("random_cloth", "drawn", "clean", "pattern", "surroundings", "coarsen_masks"):
+        for name in ("random_cloth", "drawn", "clean", "pattern", "surroundings", "coarsen_masks", "trim_whole"):
             check_range(name, getattr(self, name), 0, 1)
         for name in ("shift", "turn", "point_noise"):
             check_range(name, getattr(self, name), 0, 1000)
@@ -204,6 +207,8 @@ class CompletionConfig(CommonConfig):
         fusion: Whether the network has dual attention fusion; off for ablations only.
         emphasis: How much more often faces of a group are drawn, by UTKFace's group (`data.emphasise`); all alike when
             empty.
+        whole: How many times as often whole photographs (`data.whole_photographs`) are drawn as those that end inside
+            the crop.
     """
 
     optimiser: str = "adam"
@@ -221,17 +226,19 @@ class CompletionConfig(CommonConfig):
     identity_head: float = 0.0
     fusion: bool = True
     emphasis: Mapping[str, float] = field(default_factory=dict)
+    whole: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing.
 
         Raises:
             InputError: As `CommonConfig`; or if the optimiser is unknown, or the average's decay, `texture_start`,
-                `validate_every`, `clip`, `adversarial`, `identity_head` or a factor of `emphasis` is out of range, or
-                a group of it is unknown.
+                `validate_every`, `clip`, `adversarial`, `identity_head`, `whole` or a factor of `emphasis` is out of
+                range, or a group of it is unknown.
         """
         super().__post_init__()
         check_emphasis(self.emphasis)
+        check_range("whole", self.whole, 0.01, 100)
         check_choice("optimiser", self.optimiser, ("adam", "muon"))
         check_range("average", self.average, 0, 1 - 1e-9)
         for name in ("texture_start", "validate_every", "clip", "adversarial", "identity_head"):

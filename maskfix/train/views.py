@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from maskfix.base import FloatArray, UInt8Array
-from maskfix.data import FaceStore
+from maskfix.data import FaceStore, whole_photographs
 from maskfix.occlude import PAPER_KINDS, Occluder
 from maskfix.train.config import ViewConfig
 from maskfix.train.patterns import add_pattern
@@ -65,6 +65,7 @@ class FaceDraw(NamedTuple):
         grey: Whether the picture, one in twenty, loses its colour.
         coarseness: Factor of the down-scaling, or None to leave the picture as sharp as it is.
         with_mask: Whether the mask is scaled down with the face.
+        surroundings: Seed of the surroundings, or None to leave the picture's own.
     """
 
     matrix: NDArray[np.float64]
@@ -74,6 +75,7 @@ class FaceDraw(NamedTuple):
     grey: bool
     coarseness: float | None
     with_mask: bool
+    surroundings: int | None
 
 
 class MaskDraw(NamedTuple):
@@ -106,13 +108,14 @@ class OccludedViews:
         self.config = config
         self.occluders = tuple(occluders)
         self.kinds = config.kinds or PAPER_KINDS
+        self.whole = whole_photographs(store.frames, store.size)
 
     def face(self, index: int, generator: Generator) -> Face:
         """One face, moved, mirrored, relit and coarsened at random."""
         drawn, size = self.draw_face(generator), self.store.size
         crop, points = np.asarray(self.store.crops[index]), np.asarray(self.store.points[index])
         coded = np.asarray(self.store.correspondence[index])
-        crop, trimmed = self._surrounded(crop, index, generator)
+        crop, trimmed = self._surrounded(crop, index, drawn)
         matrix = drawn.matrix
         coded = cv2.warpAffine(coded, matrix, (size, size), flags=cv2.INTER_NEAREST)
         points = points @ matrix[:, :2].T + matrix[:, 2]
@@ -124,18 +127,25 @@ class OccludedViews:
         trimmed = varied if trimmed is crop else _vary(trimmed, drawn)
         return Face(varied, points.astype(np.float32), coded, trimmed, drawn.coarseness if drawn.with_mask else None)
 
-    def _surrounded(self, crop: UInt8Array, index: int, generator: Generator) -> tuple[UInt8Array, UInt8Array]:
+    def _surrounded(self, crop: UInt8Array, index: int, drawn: FaceDraw) -> tuple[UInt8Array, UInt8Array]:
         """A crop with other surroundings, and the same of a smaller photograph; one object twice if not trimmed."""
-        if self.config.surroundings == 0 or generator.random() >= self.config.surroundings:
+        if drawn.surroundings is None:
             return crop, crop
+        # A generator of its own: how much it gives depends on the face.
+        generator = np.random.default_rng(drawn.surroundings)
         other = np.asarray(self.store.crops[generator.integers(len(self.store))])
         frame = np.asarray(self.store.frames[index])
-        smaller = trim_frame(frame, self.config.trim, generator) if self.config.trim > 0 else frame
+        smaller = trim_frame(frame, self.config.trim, generator) if self._trims(index, generator) else frame
         return surround_trimmed(crop, frame, smaller, other, generator)
+
+    def _trims(self, index: int, generator: Generator) -> bool:
+        """Whether a photograph is trimmed this time."""
+        return self.config.trim > 0 and (not self.whole[index] or generator.random() < self.config.trim_whole)
 
     def draw_face(self, generator: Generator) -> FaceDraw:
         """Draw how one face is varied; the same draws whichever face it is."""
-        light = self.config.light
+        light, surroundings = self.config.light, self.config.surroundings
+        surrounded = surroundings > 0 and generator.random() < surroundings
         return FaceDraw(
             self._jitter(generator),
             mirrored=generator.random() < 0.5,
@@ -144,6 +154,7 @@ class OccludedViews:
             grey=generator.random() < 0.05,
             coarseness=generator.uniform(self.config.coarsest, 1.0) if generator.random() < 0.5 else None,
             with_mask=self.config.coarsen_masks > 0 and generator.random() < self.config.coarsen_masks,
+            surroundings=int(generator.integers(2**62)) if surrounded else None,
         )
 
     def occlude(self, face: Face, generator: Generator) -> Masked:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from maskfix.base import DatasetError, arcface_layout, canonical_layout
-from maskfix.data import list_pictures, open_store, write_layout
+from maskfix.base import DatasetError, InputError, arcface_layout, canonical_layout
+from maskfix.data import list_pictures, open_store, whole_photographs, write_layout
 
 
 class TestListPictures:
@@ -107,3 +108,22 @@ class TestOpenStore:
         (store / "layout.json").write_text(text)
         with pytest.raises(DatasetError, match=r"layout.*run maskfix prepare again"):
             open_store(store)
+
+
+class TestWholePhotographs:
+    @pytest.mark.parametrize("angle", [0.0, 0.3, -0.7])
+    def test_against_opencv(self, angle: float) -> None:
+        """Whole where every corner of the crop lies in the photograph's quadrilateral."""
+        rng = np.random.default_rng(1)
+        size, turn = 32, np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        half, middles = rng.uniform(14, 34, (60, 1, 2)), 15.5 + rng.normal(0, 2, (60, 1, 2))
+        frames = ((square * half) @ turn.T + middles).astype(np.float32)
+        corners = [(-0.5, -0.5), (31.5, -0.5), (31.5, 31.5), (-0.5, 31.5)]
+        expected = [min(cv2.pointPolygonTest(frame, corner, True) for corner in corners) for frame in frames]
+        assert 5 < (np.array(expected) > 0).sum() < 55
+        np.testing.assert_array_equal(whole_photographs(frames, size), np.array(expected) > 0)
+
+    def test_shape(self) -> None:
+        with pytest.raises(InputError, match=r"frames: expected shape \(\*, 4, 2\)"):
+            whole_photographs(np.zeros((4, 2)), 32)

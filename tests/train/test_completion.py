@@ -346,6 +346,22 @@ def test_train__draws_emphasised_groups_more_often(tmp_path: Path, monkeypatch: 
     assert read_checkpoint(checkpoint)["config"]["emphasis"] == {"female": 10}
 
 
+def test_train__draws_whole_photographs_more_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_store(tmp_path / "store", 64)
+    frames = np.load(folder / "frames.npy")
+    frames[:] = [[5, 5], [60, 5], [60, 60], [5, 60]]
+    frames[::2] = [[-5, -5], [70, -5], [70, 70], [-5, 70]]
+    np.save(folder / "frames.npy", frames)
+    made: list[BatchDataset] = []
+    monkeypatch.setattr(
+        completion, "BatchDataset", lambda *given, **named: made.append(BatchDataset(*given, **named)) or made[-1]
+    )
+    checkpoint = run(replace(settings(), steps=1, validate_every=0, whole=10.0), folder, tmp_path / "out")
+    drawn = np.concatenate([made[0].indices(step) for step in range(50)])
+    assert (drawn % 2 == 0).mean() > 0.85
+    assert read_checkpoint(checkpoint)["config"]["whole"] == 10.0
+
+
 def test_train__identity_head_goes_on_where_it_stopped(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

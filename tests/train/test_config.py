@@ -172,3 +172,10 @@ def test_trim__needs_surroundings() -> None:
     with pytest.raises(InputError, match="trim: expected a number in"):
         ViewConfig(surroundings=1, trim=0.5)
     assert ViewConfig(surroundings=0.5, trim=0.1).trim == 0.1
+
+
+def test_whole__out_of_range() -> None:
+    with pytest.raises(InputError, match="whole: expected a number in"):
+        CompletionConfig(whole=0.0)
+    with pytest.raises(InputError, match="trim_whole: expected a number in"):
+        ViewConfig(trim_whole=1.5)

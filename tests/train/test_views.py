@@ -280,6 +280,26 @@ class TestFace:
         np.testing.assert_array_equal(masked.picture, face.trimmed)
         assert not masked.alpha.any()
 
+    @pytest.mark.parametrize(("share", "expected"), [(1.0, 40), (0.0, 0), (0.5, 20)])
+    def test_trim_whole__share_of_whole_photographs(self, faces: FaceStore, share: float, expected: int) -> None:
+        """Photographs that end inside the crop are trimmed at any share."""
+        corners = np.array([[-9, -9], [90, -9], [90, 90], [-9, 90]], np.float32)
+        frames = np.broadcast_to(corners, faces.frames.shape)
+        whole = FaceStore(faces.crops, faces.points, faces.correspondence, frames, faces.names)
+        config = ViewConfig(surroundings=1, trim=0.4, trim_whole=share)
+        for store, wanted, apart in ((whole, expected, 10 if 0 < share < 1 else 0), (faces, 40, 0)):
+            drawn = [OccludedViews(store, config, []).face(0, default_rng(seed)) for seed in range(40)]
+            assert abs(sum(face.trimmed is not face.crop for face in drawn) - wanted) <= apart
+
+    def test_surroundings__leave_the_draws_of_later_rows_alone(self, faces: FaceStore) -> None:
+        """A process that makes other rows draws what this one drew, whatever this one's face took."""
+        views = OccludedViews(faces, ViewConfig(surroundings=0.8, trim=0.3, trim_whole=0.5), [])
+        made, skipped = default_rng(0), default_rng(0)
+        for number in range(6):
+            views.face(number % len(faces), made)
+            views.draw_face(skipped)
+        assert made.random() == skipped.random()
+
     def test_light__changes_brightness_not_place(self, faces: FaceStore) -> None:
         views = OccludedViews(faces, ViewConfig(shift=0, turn=0, scale=0, coarsest=1, light=0.25), [])
         means = [views.face(0, default_rng(seed)).crop.mean() for seed in range(20)]
