@@ -131,7 +131,9 @@ def complete(
 
 @app.command()
 def prepare(
-    images: Annotated[Path, typer.Option(help="folder of face photographs, searched to any depth")],
+    images: Annotated[
+        list[Path], typer.Option(help="folder of face photographs, searched to any depth; may be given more than once")
+    ],
     out: Annotated[Path, typer.Option(help="folder for the prepared faces")],
     size: Annotated[int, typer.Option(help="side of the crops in pixels")] = 128,
     workers: Annotated[int | None, typer.Option(help="processes; one per CPU when left out")] = None,

@@ -1,4 +1,4 @@
-"""`maskfix prepare`: a folder of photographs becomes a store of aligned crops with their training targets."""
+"""`maskfix prepare`: folders of photographs become a store of aligned crops with their training targets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +33,22 @@ _DETECTOR: LandmarkDetector | None = None
 
 
 def prepare_faces(
-    images: str | Path,
+    images: str | Path | Sequence[str | Path],
     out: str | Path,
     size: int = 128,
     workers: int | None = None,
     track: Callable[[Iterable[int], int], Iterable[int]] | None = None,
 ) -> pd.DataFrame:
-    """Detect, align and describe every picture of a folder; a killed run continues where it stopped.
+    """Detect, align and describe every picture of some folders; a killed run continues where it stopped.
 
     Writes `crops.npy`, `points.npy`, `correspondence.npy`, `frames.npy`, `layout.json` and `records.csv` (a row for
     every picture, also for those that failed, with the reason). Pixels outside a picture are its reflection: pictures
     cut close to the face would teach the network black borders otherwise.
 
     Args:
-        images: Folder of pictures, searched to any depth.
+        images: Folder of pictures, or several, searched to any depth. Pictures are called by their place in their
+            folder, from the second folder on with that folder's name in front: a folder that is added later leaves
+            earlier names, and with them the split by `data.held_out`, as they were.
         out: Folder to write to; made if it is missing.
         size: Side of the crops in pixels.
         workers: Processes; one per CPU when None.
@@ -56,25 +58,42 @@ def prepare_faces(
         The records: image, ok, reason.
 
     Raises:
-        DatasetError: If the folder is missing or empty, if no face was found at all, or if `out` holds another folder's
-            unfinished parts.
+        DatasetError: If a folder is missing or empty, if two pictures have one name, if no face was found at all, or
+            if `out` holds unfinished parts of other pictures.
         DependencyError: If mediapipe is not installed.
     """
-    images, out = Path(images), Path(out)
-    pictures = list_pictures(images)
+    folders = [Path(images)] if isinstance(images, str | Path) else [Path(folder) for folder in images]
+    out = Path(out)
+    pictures = _named(folders)
     parts = out / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     # The names count, not only how many they are: parts are told apart by their place in the list.
-    names = "\n".join(picture.relative_to(images).as_posix() for picture in pictures)
-    _claim(parts, f"{images.resolve()} {size} {hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()}")
-    chunks = [pictures[i : i + _CHUNK] for i in range(0, len(pictures), _CHUNK)]
+    names = "\n".join(pictures)
+    places = " ".join(str(folder.resolve()) for folder in folders)
+    _claim(parts, f"{places} {size} {hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()}")
+    rows = list(pictures.items())
+    chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
     todo = [i for i in range(len(chunks)) if not (parts / f"{i:05d}.npz").exists()]
-    jobs = [(parts / f"{i:05d}.npz", images, chunks[i], size) for i in todo]
+    jobs = [(parts / f"{i:05d}.npz", chunks[i], size) for i in todo]
     with multiprocessing.get_context("spawn").Pool(workers or os.cpu_count() or 1) as pool:
         done: Iterable[int] = pool.imap_unordered(_prepare_chunk, jobs)
         for _ in track(done, len(jobs)) if track else done:
             pass
     return _collect(out, parts, len(chunks), size)
+
+
+def _named(folders: Sequence[Path]) -> dict[str, Path]:
+    """Every picture by its name in the store."""
+    found: dict[str, Path] = {}
+    for number, folder in enumerate(folders):
+        for picture in list_pictures(folder):
+            name = picture.relative_to(folder).as_posix()
+            name = f"{folder.resolve().name}/{name}" if number else name
+            if found.setdefault(name, picture) is not picture:
+                raise DatasetError(
+                    f"{picture}: would be called {name} as {found[name]} is; rename one of their folders"
+                )
+    return found
 
 
 def _claim(parts: Path, identity: str) -> None:
@@ -88,15 +107,14 @@ def _claim(parts: Path, identity: str) -> None:
         temporary.write_text(identity)
 
 
-def _prepare_chunk(job: tuple[Path, Path, list[Path], int]) -> int:
+def _prepare_chunk(job: tuple[Path, list[tuple[str, Path]], int]) -> int:
     """Prepare one chunk of pictures in a worker process; its file appears whole or not at all."""
     global _DETECTOR
-    path, root, pictures, size = job
+    path, pictures, size = job
     if _DETECTOR is None:
         _DETECTOR = load_detector("mesh")
     rows, crops, points, targets, frames = [], [], [], [], []
-    for picture in pictures:
-        name = picture.relative_to(root).as_posix()
+    for name, picture in pictures:
         try:
             photo = read_image(picture)
         except ImageError as error:

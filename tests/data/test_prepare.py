@@ -161,6 +161,26 @@ class TestPrepareFaces:
         pd.testing.assert_frame_equal(records, prepared[1])
         assert files(tmp_path) == files(prepared[0])
 
+    def test_several_folders(
+        self, prepared: tuple[Path, pd.DataFrame], pictures: Path, tmp_path: Path, in_process: None
+    ) -> None:
+        """A folder that is added leaves the names of the first alone, and comes after it."""
+        more = tmp_path / "more"
+        write_image(more / "tight.png", read_image(pictures / "tight.png"))
+        records = prepare_faces([pictures, more], tmp_path / "out", size=SIZE)
+        assert records["image"].tolist() == [*NAMES, "more/tight.png"]
+        store = open_store(tmp_path / "out")
+        np.testing.assert_array_equal(store.crops[1], store.crops[2])
+
+    def test_two_pictures_of_one_name(self, tmp_path: Path) -> None:
+        for name in ("a/b/1.png", "c/b/1.png"):
+            (tmp_path / name).parent.mkdir(parents=True)
+            (tmp_path / name).touch()
+        folders = [tmp_path / "a", tmp_path / "c" / "b"]
+        with pytest.raises(DatasetError, match=r"c/b/1\.png: would be called b/1\.png as .*a/b/1\.png is; rename one"):
+            prepare_faces(folders, tmp_path / "out")
+        assert not list((tmp_path / "out").rglob("*.npz"))
+
     @pytest.mark.parametrize("change", ["size", "folder", "name"])
     def test_parts_of_another_run_are_refused(
         self, pictures: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch, change: str
