@@ -49,7 +49,8 @@ class OnnxEmbedder(RawBatchEmbedder):
         colour: `rgb`, `bgr` or `grey`.
         output: Name of the output that is the embedding; needed where there are several.
         device: `auto`, `cpu` or `cuda`. CUDA is used where onnxruntime offers it; `device` then says what came of it.
-        batch_size: Crops per call of the network, at least 1; a network of one batch size keeps its own.
+        batch_size: Crops per call of the network, at least 1; a network of one batch size keeps its own, and one that
+            was exported for one face, whatever its input says, gets one at a time.
 
     Raises:
         EmbedderError: If the file is missing, damaged, or does not take or give what is declared.
@@ -90,7 +91,10 @@ class OnnxEmbedder(RawBatchEmbedder):
         self._fixed = fixed if isinstance(fixed, int) and fixed > 0 else None
         self._batch_size = self._fixed or batch_size
         self.sha256 = onnx_sha256(self.path)
-        self.dimension = int(self._run(np.full((1, layout.size, layout.size, 3), 128, dtype=np.uint8)).shape[1])
+        grey = np.full((2, layout.size, layout.size, 3), 128, dtype=np.uint8)
+        self.dimension = int(self._run(grey[:1]).shape[1])
+        if self._batch_size > 1 and not self._fixed and not self._takes(grey):
+            self._fixed = self._batch_size = 1
 
     @classmethod
     def from_spec(cls, spec: str, device: str = "auto", batch_size: int = 64) -> OnnxEmbedder:
@@ -141,6 +145,14 @@ class OnnxEmbedder(RawBatchEmbedder):
         if not np.isfinite(vectors).all():
             raise EmbedderError(f"{self.path}: the recogniser gave numbers that are not finite")
         return vectors.reshape(len(filled), -1)[: len(crops)]
+
+    def _takes(self, crops: UInt8Array) -> bool:
+        """Whether the network runs on so many crops: some files leave the batch open, yet have a length in a layer."""
+        try:
+            self._run(crops)
+        except EmbedderError:
+            return False
+        return True
 
     def _prepare(self, crops: UInt8Array) -> NDArray[Any]:
         """Crops as the network wants them."""
@@ -230,7 +242,8 @@ def _open(path: Path, order: list[str]) -> Any:
     if not path.is_file():
         raise EmbedderError(f"{path}: no such ONNX file")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    # Errors arrive as exceptions; its own lines would only repeat them.
+    options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=order)
     except Exception as error:  # onnxruntime has exceptions of its own, without a common base

@@ -89,6 +89,17 @@ class TestEmbed:
         free = OnnxEmbedder(write(tmp_path / "b.onnx")[0], LAYOUT).embed(_crops(6))
         np.testing.assert_allclose(fixed, free, atol=1e-6)
 
+    def test_network_exported_for_one_face(self, tmp_path: Path) -> None:
+        """The input leaves the batch open, a layer within does not."""
+        path, _ = write(tmp_path / "free.onnx")
+        model = onnx.load(path)
+        length = 3 * SIZE * SIZE
+        model.graph.node[0].CopyFrom(helper.make_node("Reshape", ["x", "shape"], ["flat"]))
+        model.graph.initializer.append(helper.make_tensor("shape", onnx.TensorProto.INT64, [2], [1, length]))
+        onnx.save(model, tmp_path / "one.onnx")
+        one = OnnxEmbedder(tmp_path / "one.onnx", LAYOUT, batch_size=4).embed(_crops(3))
+        np.testing.assert_allclose(one, OnnxEmbedder(path, LAYOUT).embed(_crops(3)), atol=1e-6)
+
     def test_open_sides(self, tmp_path: Path) -> None:
         path, _ = write(tmp_path / "m.onnx", sides=("h", "w"))
         assert OnnxEmbedder(path, LAYOUT).embed(_crops(2)).shape == (2, 4)
