@@ -174,9 +174,12 @@ def completion(
     out: Annotated[Path, typer.Option(help="folder for checkpoint and log")],
     identity: Annotated[Path | None, typer.Option(help="MobileFaceNet as ONNX, for the identity term")] = None,
     more_identity: Annotated[
-        list[Path] | None, typer.Option(help="faceres.json or mobileface.json, for the identity term as well")
+        list[str] | None,
+        typer.Option(
+            help="faceres.json, mobileface.json or FILE.onnx?layout=arcface_112, for the identity term as well"
+        ),
     ] = None,
-    judge: Annotated[list[Path] | None, typer.Option(help="The same, for validation alone")] = None,
+    judge: Annotated[list[str] | None, typer.Option(help="The same, for validation alone")] = None,
     encoder: Annotated[Path | None, typer.Option(help="stage 1's siamese.pt")] = None,
     start: Annotated[
         str | None, typer.Option(help="what to start from: another run's completion.pt, or released weights")

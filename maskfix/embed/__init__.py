@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from maskfix.embed.lightcnn import LightCnnEmbedder, create_lightcnn
     from maskfix.embed.mobilefacenet import MobileFaceNet
     from maskfix.embed.onnx_network import OnnxEmbedder
+    from maskfix.embed.onnx_torch import OnnxTorchNetwork
 
 _LAZY = {
     "ArcFaceEmbedder": "maskfix.embed.arcface",
@@ -24,6 +25,7 @@ _LAZY = {
     "LightCnnEmbedder": "maskfix.embed.lightcnn",
     "MobileFaceNet": "maskfix.embed.mobilefacenet",
     "OnnxEmbedder": "maskfix.embed.onnx_network",
+    "OnnxTorchNetwork": "maskfix.embed.onnx_torch",
     "box_crop": "maskfix.embed.facenet",
     "create_lightcnn": "maskfix.embed.lightcnn",
     "dlib_layout": "maskfix.embed.dlib_resnet",
@@ -41,6 +43,7 @@ __all__ = [
     "LightCnnEmbedder",
     "MobileFaceNet",
     "OnnxEmbedder",
+    "OnnxTorchNetwork",
     "RawEmbedder",
     "box_crop",
     "create_lightcnn",

@@ -113,7 +113,7 @@ class OnnxEmbedder(RawBatchEmbedder):
         path, options = parse_spec(spec)
         try:
             layout = load_layout(options["layout"])
-            value_range = _parse_range(options.get("range", "-1..1"))
+            value_range = parse_range(options.get("range", "-1..1"))
             return cls(
                 path, layout, value_range, options.get("colour", "rgb"), options.get("output"), device, batch_size
             )
@@ -223,7 +223,16 @@ def parse_spec(spec: str) -> tuple[Path, dict[str, str]]:
     return Path(path), options
 
 
-def _parse_range(text: str) -> tuple[float, float]:
+def parse_range(text: str) -> tuple[float, float]:
+    """What the pixel values 0 and 255 become, from `LOW..HIGH`.
+
+    Raises:
+        InputError: If it is none.
+
+    Example:
+        >>> parse_range("-1..1")
+        (-1.0, 1.0)
+    """
     low, _, high = text.partition("..")
     try:
         return float(low), float(high)

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from maskfix.base import EmbedderError
 from maskfix.embed.human import HumanNetwork
 from maskfix.embed.mobilefacenet import INPUT_SIZE, MobileFaceNet
+from maskfix.embed.onnx_torch import OnnxTorchNetwork
 from maskfix.losses import TextureNetwork
 
 _VGG_FILE = "vgg16-397923af.pth"
@@ -130,12 +132,13 @@ def load_texture(identity: str | Path, others: Sequence[str | Path] = (), judges
 
     Args:
         identity: MobileFaceNet as ONNX.
-        others: `faceres.json` or `mobileface.json` (see `embed.human`), for the identity term as well.
+        others: More networks for the identity term: `faceres.json` or `mobileface.json` (see `embed.human`), or
+            `PATH.onnx?layout=arcface_SIZE` (see `embed.OnnxTorchNetwork`).
         judges: The same, for validation alone.
 
     Raises:
-        EmbedderError: If a file is not the network that it should be.
-        DependencyError: If onnx is not installed.
+        EmbedderError: If a file is not the network that it should be, or two have the same name.
+        DependencyError: If onnx or onnx2torch is not installed.
     """
     path = vgg_weights()
     vgg = None
@@ -149,8 +152,19 @@ def load_texture(identity: str | Path, others: Sequence[str | Path] = (), judges
 
 
 def _by_name(paths: Sequence[str | Path]) -> dict[str, nn.Module]:
-    """Load networks; a side of 160 pixels holds all that a crop of 128 shows, for half the cost of FaceRes's 224."""
-    return {Path(path).stem: HumanNetwork(path, 160 if Path(path).stem == "faceres" else None) for path in paths}
+    """Load networks by the stem of their file, without dots, which modules' names may not have."""
+    found: dict[str, nn.Module] = {}
+    for path in paths:
+        file, _, query = str(path).partition("?")
+        name = Path(file).stem.replace(".", "_")
+        if name in found:
+            raise EmbedderError(f"{path}: another identity network is called {name!r} as well; rename the file")
+        if query or file.endswith(".onnx"):
+            found[name] = OnnxTorchNetwork(path)
+        else:
+            # A side of 160 pixels holds all that a crop of 128 shows, for half the cost of FaceRes's 224.
+            found[name] = HumanNetwork(path, 160 if name == "faceres" else None)
+    return found
 
 
 def arcface_part(images: Tensor) -> Tensor:

@@ -9,13 +9,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from maskfix.base import arcface_layout, canonical_layout
+from maskfix.base import EmbedderError, arcface_layout, canonical_layout
+from maskfix.embed import OnnxTorchNetwork
 from maskfix.embed.mobilefacenet import MobileFaceNet
 from maskfix.losses import ObjectiveWeights
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import LOG, train_completion
 from maskfix.train.config import CompletionConfig
 from maskfix.train.texture import Texture, arcface_part, load_texture, vgg_weights
+from tests.embed.onnx_files import write_mobilefacenet
+from tests.embed.test_onnx_torch import write
 from tests.train.runs import logged
 
 RECOGNISER = Path(__file__).resolve().parents[3] / "shared" / "models" / "mobilefacenet-arcface" / "mobilefacenet.onnx"
@@ -83,6 +86,22 @@ def test_texture__cosine_of_several_networks_is_the_mean_of_theirs() -> None:
     mean = sum((one[name] * two[name]).sum(1) for name in ("mobilefacenet", "a", "b")) / 3
     torch.testing.assert_close((texture(first)[0] * texture(second)[0]).sum(1), mean)
     torch.testing.assert_close(one["c"], Corner(9)(first[:, :, :56, 4:60]))
+
+
+def test_load_texture__onnx_networks(tmp_path: Path) -> None:
+    """In the term and among the judges, by the stem of the file."""
+    first, other = write_mobilefacenet(tmp_path / "first.onnx"), write(tmp_path / "v2.0.onnx")
+    spec = f"{other}?layout=arcface_16&range=0..1"
+    judge = tmp_path / "judge.onnx"
+    judge.write_bytes(other.read_bytes())
+    texture = load_texture(first, [spec], [f"{judge}?layout=arcface_16&range=0..1"])
+    assert texture.identity_networks == "mobilefacenet, v2_0"
+    assert texture.dimensions() == [16, 5]
+    expected = OnnxTorchNetwork(spec)(arcface_part(pictures()))
+    for name in ("v2_0", "judge"):
+        torch.testing.assert_close(texture.opinions(pictures())[name], expected)
+    with pytest.raises(EmbedderError, match="another identity network is called 'v2_0'"):
+        load_texture(first, [spec, spec])
 
 
 def test_texture__one_network_in_turn() -> None:
