@@ -87,7 +87,7 @@ def _convert(path: Path, size: int) -> tuple[nn.Module, tuple[int, ...], int]:
         raise EmbedderError(f"{path}: cannot be made a torch module ({first_line(error)})") from error
     output = next(node for node in graph.graph.nodes if node.op == "output")
     vector = output.args[0]
-    shape = () if isinstance(vector, tuple | list) else shapes[vector]
+    shape = () if isinstance(vector, tuple | list) else shapes.get(vector, ())
     if len(shape) < 2 or shape[0] != 2 or shape[1:].count(1) < len(shape) - 2:
         raise EmbedderError(f"{path}: as a torch module it must have one output that is an embedding")
     maps = {}

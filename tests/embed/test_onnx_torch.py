@@ -141,3 +141,11 @@ def test_init__without_onnx2torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "onnx2torch", None)
     with pytest.raises(DependencyError, match=r"pip install maskfix\[train\]"):
         OnnxTorchNetwork(f"{write(tmp_path / 'm.onnx')}?layout=arcface_16")
+
+
+def test_init__a_constant_alone(tmp_path: Path) -> None:
+    """A graph whose output does not come from the picture."""
+    nodes = [helper.make_node("Tanh", ["x"], ["t"]), helper.make_node("Shape", ["t"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, {}, ["n", 3, SIZE, SIZE], {"y": 1})
+    with pytest.raises(EmbedderError):
+        OnnxTorchNetwork(f"{path}?layout=arcface_16")
