@@ -85,6 +85,28 @@ def write_picture_network(path: Path, size: int = 128) -> Path:
     return save(path, [helper.make_node("Sigmoid", ["x"], ["y"])], {}, ["n", 3, size, size], {"y": 4})
 
 
+def write_strided(path: Path, batch: Batch = "n", reshaped: bool = False, outputs: int = 1) -> Path:
+    """Three convolutions of stride 2, the second with a clip behind it, and a matrix, on pictures of 16 pixels."""
+    rng = np.random.default_rng(4)
+    weights: dict[str, NDArray[Any]] = {"low": np.array(-0.5, np.float32)}
+    nodes, last, channels = [], "x", 3
+    for number, wide in enumerate((4, 6, 8)):
+        weights[f"k{number}"] = rng.normal(size=(wide, channels, 3, 3)).astype(np.float32) / channels
+        nodes.append(helper.make_node("Conv", [last, f"k{number}"], [f"c{number}"], strides=[2, 2], pads=[1, 1, 1, 1]))
+        step = ["Clip", [f"c{number}", "low", ""]] if number == 1 else ["Tanh", [f"c{number}"]]
+        nodes.append(helper.make_node(*step, [f"a{number}"]))
+        last, channels = f"a{number}", wide
+    if reshaped:
+        weights["shape"] = np.array([1, 32], np.int64)
+        nodes.append(helper.make_node("Reshape", [last, "shape"], ["flat"]))
+    else:
+        nodes.append(helper.make_node("Flatten", [last], ["flat"]))
+    for number in range(outputs):
+        weights[f"m{number}"] = rng.normal(size=(32, 5)).astype(np.float32)
+        nodes.append(helper.make_node("MatMul", ["flat", f"m{number}"], [f"y{number}"]))
+    return save(path, nodes, weights, [batch, 3, 16, 16], {f"y{number}": 2 for number in range(outputs)})
+
+
 class _Chain:
     """Adds convolutions to a graph one behind the other."""
 

@@ -4,43 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from numpy.typing import NDArray
 from onnx import helper
 from torch import Tensor
 
 from maskfix.base import DependencyError, EmbedderError, UInt8Array, arcface_layout
 from maskfix.embed import OnnxEmbedder, OnnxTorchNetwork
-from tests.embed.onnx_files import save
+from tests.embed.onnx_files import save, write_strided
 
 SIZE = 16
-
-
-def write(path: Path, batch: int | str = "n", reshaped: bool = False, outputs: int = 1) -> Path:
-    """Three convolutions of stride 2, the second with a clip behind it, and a matrix."""
-    rng = np.random.default_rng(4)
-    weights: dict[str, NDArray[Any]] = {"low": np.array(-0.5, np.float32)}
-    nodes, last, channels = [], "x", 3
-    for number, wide in enumerate((4, 6, 8)):
-        weights[f"k{number}"] = rng.normal(size=(wide, channels, 3, 3)).astype(np.float32) / channels
-        nodes.append(helper.make_node("Conv", [last, f"k{number}"], [f"c{number}"], strides=[2, 2], pads=[1, 1, 1, 1]))
-        step = ["Clip", [f"c{number}", "low", ""]] if number == 1 else ["Tanh", [f"c{number}"]]
-        nodes.append(helper.make_node(*step, [f"a{number}"]))
-        last, channels = f"a{number}", wide
-    if reshaped:
-        weights["shape"] = np.array([1, 32], np.int64)
-        nodes.append(helper.make_node("Reshape", [last, "shape"], ["flat"]))
-    else:
-        nodes.append(helper.make_node("Flatten", [last], ["flat"]))
-    for number in range(outputs):
-        weights[f"m{number}"] = rng.normal(size=(32, 5)).astype(np.float32)
-        nodes.append(helper.make_node("MatMul", ["flat", f"m{number}"], [f"y{number}"]))
-    return save(path, nodes, weights, [batch, 3, SIZE, SIZE], {f"y{number}": 2 for number in range(outputs)})
 
 
 def _crops(count: int, size: int = SIZE) -> UInt8Array:
@@ -53,7 +29,7 @@ def _pictures(crops: UInt8Array) -> Tensor:
 
 @pytest.mark.parametrize("options", ["", "&colour=bgr&range=0..255", "&range=-0.5..0.7"])
 def test_forward__against_onnxruntime(tmp_path: Path, options: str) -> None:
-    spec = f"{write(tmp_path / 'm.onnx')}?layout=arcface_16{options}"
+    spec = f"{write_strided(tmp_path / 'm.onnx')}?layout=arcface_16{options}"
     network = OnnxTorchNetwork(spec)
     expected = OnnxEmbedder.from_spec(spec, device="cpu").embed(_crops(5))
     np.testing.assert_allclose(network(_pictures(_crops(5))).numpy(), expected, atol=1e-5)
@@ -62,21 +38,21 @@ def test_forward__against_onnxruntime(tmp_path: Path, options: str) -> None:
 
 @pytest.mark.parametrize("batch", [1, "n"])
 def test_forward__exported_for_one_face(tmp_path: Path, batch: int | str) -> None:
-    path = write(tmp_path / "one.onnx", batch, reshaped=True)
+    path = write_strided(tmp_path / "one.onnx", batch, reshaped=True)
     expected = OnnxEmbedder(path, arcface_layout(SIZE), device="cpu").embed(_crops(4))
     found = OnnxTorchNetwork(f"{path}?layout=arcface_16")(_pictures(_crops(4)))
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
 
 def test_forward__scales_pictures_of_another_side(tmp_path: Path) -> None:
-    network = OnnxTorchNetwork(f"{write(tmp_path / 'm.onnx')}?layout=arcface_16")
+    network = OnnxTorchNetwork(f"{write_strided(tmp_path / 'm.onnx')}?layout=arcface_16")
     small = _pictures(_crops(2))
     large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
     torch.testing.assert_close(network(large), network(small), atol=1e-5, rtol=1e-5)
 
 
 def test_forward_features__maps_and_vector_of_one_pass(tmp_path: Path) -> None:
-    path = write(tmp_path / "m.onnx")
+    path = write_strided(tmp_path / "m.onnx")
     network = OnnxTorchNetwork(f"{path}?layout=arcface_16&range=0..1")
     pictures = _pictures(_crops(2))
     vector, maps = network.forward_features(pictures)
@@ -92,7 +68,7 @@ def test_forward_features__maps_and_vector_of_one_pass(tmp_path: Path) -> None:
 
 
 def test_forward__gradient_by_differences(tmp_path: Path) -> None:
-    network = OnnxTorchNetwork(f"{write(tmp_path / 'm.onnx')}?layout=arcface_16").double()
+    network = OnnxTorchNetwork(f"{write_strided(tmp_path / 'm.onnx')}?layout=arcface_16").double()
     network.forward_features(torch.rand(1, 3, SIZE, SIZE).double())
     pictures = _pictures(_crops(1)).double().requires_grad_(True)
     network(pictures)[0, 2].backward()
@@ -118,11 +94,11 @@ def test_forward__gradient_by_differences(tmp_path: Path) -> None:
 )
 def test_init__refused(tmp_path: Path, query: str, message: str) -> None:
     with pytest.raises(EmbedderError, match=message):
-        OnnxTorchNetwork(f"{write(tmp_path / 'm.onnx')}{query}")
+        OnnxTorchNetwork(f"{write_strided(tmp_path / 'm.onnx')}{query}")
 
 
 def test_init__no_embedding(tmp_path: Path) -> None:
-    two = write(tmp_path / "two.onnx", outputs=2)
+    two = write_strided(tmp_path / "two.onnx", outputs=2)
     picture = save(tmp_path / "p.onnx", [helper.make_node("Tanh", ["x"], ["y"])], {}, ["n", 3, SIZE, SIZE], {"y": 4})
     for path in (two, picture):
         with pytest.raises(EmbedderError, match="must have one output that is an embedding"):
@@ -140,7 +116,7 @@ def test_init__no_network(tmp_path: Path) -> None:
 def test_init__without_onnx2torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx2torch", None)
     with pytest.raises(DependencyError, match=r"pip install maskfix\[train\]"):
-        OnnxTorchNetwork(f"{write(tmp_path / 'm.onnx')}?layout=arcface_16")
+        OnnxTorchNetwork(f"{write_strided(tmp_path / 'm.onnx')}?layout=arcface_16")
 
 
 def test_init__a_constant_alone(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch.nn import functional
@@ -24,7 +22,6 @@ from maskfix.train.config import CompletionConfig, ViewConfig
 from maskfix.train.loop import open_views
 from maskfix.weights import add_to_manifest, load_weights, save_weights
 from tests.train.runs import MeanColour, differences, kill_after_two_rows, logged
-from tests.train.stores import write_store
 
 PLAIN = ObjectiveWeights(identity=0, style=0)
 
@@ -326,40 +323,6 @@ def test_train__strangers_are_faces_of_earlier_steps(
     assert [row.keys() for row in logged(straight.with_name(LOG))] == 2 * [
         {"step", "reconstruction", "correspondence", "contrast", "occlusion", "structure", "texture", "total"}
     ]
-
-
-def test_train__draws_emphasised_groups_more_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Faces keep their own factors when some are held out."""
-    folder = write_store(tmp_path / "store", 64)
-    records = pd.read_csv(folder / "records.csv")
-    records["image"] = [f"30_{number % 2}_{number % 5}_{number}.jpg" for number in range(len(records))]
-    records.to_csv(folder / "records.csv", index=False)
-    made: list[BatchDataset] = []
-    monkeypatch.setattr(
-        completion, "BatchDataset", lambda *given, **named: made.append(BatchDataset(*given, **named)) or made[-1]
-    )
-    config = replace(settings(), steps=1, validate_every=0, emphasis={"female": 10})
-    checkpoint = run(config, folder, tmp_path / "out")
-    [data] = made
-    drawn = np.concatenate([data.indices(step) for step in range(50)])
-    assert (drawn % 2).mean() > 0.85
-    assert read_checkpoint(checkpoint)["config"]["emphasis"] == {"female": 10}
-
-
-def test_train__draws_whole_photographs_more_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_store(tmp_path / "store", 64)
-    frames = np.load(folder / "frames.npy")
-    frames[:] = [[5, 5], [60, 5], [60, 60], [5, 60]]
-    frames[::2] = [[-5, -5], [70, -5], [70, 70], [-5, 70]]
-    np.save(folder / "frames.npy", frames)
-    made: list[BatchDataset] = []
-    monkeypatch.setattr(
-        completion, "BatchDataset", lambda *given, **named: made.append(BatchDataset(*given, **named)) or made[-1]
-    )
-    checkpoint = run(replace(settings(), steps=1, validate_every=0, whole=10.0), folder, tmp_path / "out")
-    drawn = np.concatenate([made[0].indices(step) for step in range(50)])
-    assert (drawn % 2 == 0).mean() > 0.85
-    assert read_checkpoint(checkpoint)["config"]["whole"] == 10.0
 
 
 def test_train__identity_head_goes_on_where_it_stopped(

@@ -17,8 +17,7 @@ from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import LOG, train_completion
 from maskfix.train.config import CompletionConfig
 from maskfix.train.texture import Texture, arcface_part, load_texture, vgg_weights
-from tests.embed.onnx_files import write_mobilefacenet
-from tests.embed.test_onnx_torch import write
+from tests.embed.onnx_files import write_mobilefacenet, write_strided
 from tests.train.runs import logged
 
 RECOGNISER = Path(__file__).resolve().parents[3] / "shared" / "models" / "mobilefacenet-arcface" / "mobilefacenet.onnx"
@@ -90,7 +89,7 @@ def test_texture__cosine_of_several_networks_is_the_mean_of_theirs() -> None:
 
 def test_load_texture__onnx_networks(tmp_path: Path) -> None:
     """In the term and among the judges, by the stem of the file."""
-    first, other = write_mobilefacenet(tmp_path / "first.onnx"), write(tmp_path / "v2.0.onnx")
+    first, other = write_mobilefacenet(tmp_path / "first.onnx"), write_strided(tmp_path / "v2.0.onnx")
     spec = f"{other}?layout=arcface_16&range=0..1"
     judge = tmp_path / "judge.onnx"
     judge.write_bytes(other.read_bytes())
