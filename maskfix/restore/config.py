@@ -27,6 +27,9 @@ class NetworkConfig:
             face take shape, where one convolution a level draws blocks.
         attended: Decoder levels that self-attention follows, before the refinement: what the visible part of a face
             says of the hidden part has half a picture to cross.
+        encoder_expansions: How many `Expansion` blocks follow each level of the encoder, the finest (1/2 of the size)
+            first; none where left empty.
+        decoder_expansions: How many follow each level of the decoder, full size first, after attention and refinement.
         fusion: Whether dual attention fusion makes the pictures; without it, a plain head does (for ablations).
     """
 
@@ -40,6 +43,8 @@ class NetworkConfig:
     projection: int = 128
     refined: tuple[int, ...] = ()
     attended: tuple[int, ...] = ()
+    encoder_expansions: tuple[int, ...] = ()
+    decoder_expansions: tuple[int, ...] = ()
     fusion: bool = True
 
     def __post_init__(self) -> None:
@@ -47,7 +52,8 @@ class NetworkConfig:
 
         Raises:
             InputError: If kernels and widths differ in number, there are fewer levels than scales, the size cannot be
-                halved often enough, or a refined or attended level is none or named twice.
+                halved often enough, a refined or attended level is none or named twice, or expansions are counted for
+                more levels than there are or below nought.
         """
         levels = len(self.widths)
         if levels != len(self.kernels) or levels < SCALES:
@@ -58,6 +64,10 @@ class NetworkConfig:
             chosen = getattr(self, name)
             if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(levels)):
                 raise InputError(f"{name}: expected distinct levels from 0 to {levels - 1}, got {chosen}")
+        for name in ("encoder_expansions", "decoder_expansions"):
+            counts = getattr(self, name)
+            if len(counts) > levels or any(count < 0 for count in counts):
+                raise InputError(f"{name}: expected counts from 0 on for {levels} levels at most, got {counts}")
 
 
 CONFIGS: dict[str, NetworkConfig] = {
@@ -70,6 +80,8 @@ CONFIGS: dict[str, NetworkConfig] = {
         fusion_width=12,
         refined=(2, 3, 4),
         attended=(3, 4),
+        encoder_expansions=(0, 0, 1),
+        decoder_expansions=(0, 1, 2, 2),
     ),
     "cadf_base_128": NetworkConfig(size=128, widths=(64, 128, 256, 512, 512, 512, 512), kernels=(7, 5, 5, 3, 3, 3, 3)),
     "cadf_base_256": NetworkConfig(

@@ -10,7 +10,7 @@ from torch.nn import functional
 from maskfix.restore.config import SCALES, NetworkConfig
 from maskfix.restore.correspondence import CorrespondenceHead
 from maskfix.restore.fusion import DualAttentionFusion, PlainHead
-from maskfix.restore.layers import ConvBlock, Refinement, SelfAttention
+from maskfix.restore.layers import ConvBlock, Refinement, SelfAttention, expansions_of
 
 
 class Decoded(NamedTuple):
@@ -51,6 +51,7 @@ class MultiScaleDecoder(nn.Module):
             {str(level): SelfAttention(outputs[level], config.size >> level) for level in config.attended}
         )
         self.refinements = nn.ModuleDict({str(level): Refinement(outputs[level]) for level in config.refined})
+        self.expansions = expansions_of(config.decoder_expansions, outputs)
         self.correspondences = nn.ModuleList(CorrespondenceHead(out) for out in outputs[:SCALES])
         self.occlusion = nn.Conv2d(config.full_width, 1, 3, padding=1)
 
@@ -76,6 +77,8 @@ class MultiScaleDecoder(nn.Module):
                 x = self.attentions[str(level)](x)
             if str(level) in self.refinements:
                 x = self.refinements[str(level)](x)
+            if str(level) in self.expansions:
+                x = self.expansions[str(level)](x)
             if level < len(pyramid):
                 fused.append(self.fusions[level](x, pyramid[level]))
                 uvs.append(self.correspondences[level](x))

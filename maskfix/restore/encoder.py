@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from maskfix.restore.config import NetworkConfig
-from maskfix.restore.layers import ConvBlock
+from maskfix.restore.layers import ConvBlock, expansions_of
 
 
 class Encoder(nn.Module):
@@ -26,6 +26,7 @@ class Encoder(nn.Module):
             if config.refine:
                 blocks.append(ConvBlock(width, width, norm=norm))
             self.levels.append(nn.Sequential(*blocks))
+        self.expansions = expansions_of(config.encoder_expansions, config.widths)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Encode pictures.
@@ -39,8 +40,10 @@ class Encoder(nn.Module):
         # Centred input: batch norm would centre it too, but only after the first levels have learnt to.
         x = x * 2 - 1
         features = []
-        for level in self.levels:
+        for number, level in enumerate(self.levels):
             x = level(x)
+            if str(number) in self.expansions:
+                x = self.expansions[str(number)](x)
             features.append(x)
         return features
 

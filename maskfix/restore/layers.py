@@ -51,6 +51,43 @@ class Refinement(nn.Module):
         return out
 
 
+class Expansion(nn.Module):
+    """Two convolutions, wider in between, whose result is added to their input; it starts as the identity.
+
+    A residual block (He et al., 2016) whose last norm starts at nought: put into a trained network, it changes nothing
+    until it has learnt to.
+
+    Args:
+        width: Channels in and out.
+        factor: How many times as many channels lie between.
+    """
+
+    def __init__(self, width: int, factor: int = 2) -> None:
+        super().__init__()
+        self.widen = ConvBlock(width, factor * width, slope=0.2)
+        self.narrow = nn.Conv2d(factor * width, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(N, width, H, W)` to the same shape."""
+        out: Tensor = x + self.norm(self.narrow(self.widen(x)))
+        return out
+
+
+def expansions_of(counts: tuple[int, ...], widths: tuple[int, ...]) -> nn.ModuleDict:
+    """Rows of expansions, by number of the level in words.
+
+    Args:
+        counts: How many stand at each level; levels without any have no entry.
+        widths: Channels of each level's map.
+    """
+    chosen = [(level, count) for level, count in enumerate(counts) if count]
+    return nn.ModuleDict(
+        {str(level): nn.Sequential(*(Expansion(widths[level]) for _ in range(count))) for level, count in chosen}
+    )
+
+
 class SelfAttention(nn.Module):
     """Self-attention over the pixels of a feature map (Vaswani et al., 2017); it starts as the identity.
 

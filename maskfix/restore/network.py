@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from maskfix.restore.config import NetworkConfig
@@ -36,3 +38,33 @@ class CompletionNetwork(nn.Module):
         """
         decoded: Decoded = self.decoder(picture, self.encoder(picture), every_scale)
         return decoded
+
+
+def load_narrower(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load weights of a network that lacks some of this one's expansions, or none: a trained network is widened so.
+
+    Expansions that the weights know nothing of stay as they are; fresh ones change nothing until they learn.
+
+    Args:
+        module: A `CompletionNetwork`, or its encoder or decoder.
+        weights: What the narrower one's `state_dict` gave.
+
+    Raises:
+        RuntimeError: If anything else is missing, of another shape or too much; an expansion in parts is damaged too.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from maskfix.restore import CONFIGS
+        >>> wide = CompletionNetwork(CONFIGS["cadf_small_128"])
+        >>> narrow = CompletionNetwork(replace(wide.config, encoder_expansions=(), decoder_expansions=()))
+        >>> load_narrower(wide, narrow.state_dict())
+    """
+    known = {_expansion_of(name) for name in weights}
+    kept = {name: value for name, value in module.state_dict().items() if _expansion_of(name) not in known}
+    module.load_state_dict(kept | dict(weights))
+
+
+def _expansion_of(name: str) -> str:
+    """The expansion that a tensor is of, as `expansions.2.0`; empty for tensors of anything else."""
+    before, found, after = name.partition("expansions.")
+    return f"{before}{found}{'.'.join(after.split('.')[:2])}" if found else ""

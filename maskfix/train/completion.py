@@ -23,7 +23,7 @@ from maskfix.losses import (
     random_view,
     texture_target_of,
 )
-from maskfix.restore import SCALES, CompletionNetwork, blend_weight, create_network, split_early_look
+from maskfix.restore import SCALES, CompletionNetwork, blend_weight, create_network, load_narrower, split_early_look
 from maskfix.train.adversary import Adversary
 from maskfix.train.averaging import average_of, averaged_weights, averaging
 from maskfix.train.batch_norm import synchronise_norms
@@ -93,7 +93,8 @@ def train_completion(
         identity: The identity network as ONNX; may be left out only if identity and style weigh nothing.
         encoder: Stage 1's checkpoint, or None to start from random weights.
         start: What to start from with other settings: another run's stage 2 checkpoint, whose averaged network is
-            taken, or released weights, by name or as a `.safetensors` file.
+            taken, or released weights, by name or as a `.safetensors` file. A network without this one's expansions
+            (`restore.load_narrower`) will do.
         device: `auto`, `cpu` or `cuda`.
         workers: Processes that make batches.
         progress: Called after each step.
@@ -275,9 +276,9 @@ def _is_release(start: str | Path) -> bool:
 
 
 def _take(path: str | Path, module: torch.nn.Module, read: Callable[[str], dict[str, Tensor]]) -> None:
-    """Load weights that are read from somewhere into a module."""
+    """Load weights that are read from somewhere into a module, which may have expansions that they lack."""
     try:
-        module.load_state_dict(read(str(path)))
+        load_narrower(module, read(str(path)))
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not hold the weights that this run starts from") from error
 

@@ -30,6 +30,13 @@ def test_config__levels_that_are_none(name: str, levels: tuple[int, ...]) -> Non
         NetworkConfig(size=64, widths=(8,) * 6, kernels=(3,) * 6, **{name: levels})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("counts", [(0,) * 7, (0, -1)])
+@pytest.mark.parametrize("name", ["encoder_expansions", "decoder_expansions"])
+def test_config__expansions_that_cannot_be(name: str, counts: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=f"{name}: expected counts from 0 on for 6 levels at most"):
+        NetworkConfig(size=64, widths=(8,) * 6, kernels=(3,) * 6, **{name: counts})  # type: ignore[arg-type]
+
+
 def test_config__smallest_that_fits() -> None:
     assert NetworkConfig(size=64, widths=(8,) * 6, kernels=(3,) * 6).projection == 128
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -19,14 +21,29 @@ def test_encoder__shapes(name: str) -> None:
     ]
 
 
-def test_encoder__each_level_feeds_the_next() -> None:
-    encoder = Encoder(CONFIGS["cadf_small_128"]).eval()
+def woken(module: torch.nn.Module) -> torch.nn.Module:
+    """The module with no norm left at nought, so that its expansions do something."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(part.weight)
+    return module
+
+
+def test_encoder__each_level_and_its_expansions_feed_the_next() -> None:
+    config = replace(CONFIGS["cadf_small_128"], encoder_expansions=(0, 0, 2))
+    encoder = Encoder(config).eval()
+    woken(encoder)
     picture = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         features = encoder(picture)
         torch.testing.assert_close(encoder.levels[0](picture * 2 - 1), features[0])
         for level in range(1, len(features)):
-            torch.testing.assert_close(encoder.levels[level](features[level - 1]), features[level])
+            expected = encoder.levels[level](features[level - 1])
+            if level == 2:
+                assert not torch.equal(expected, features[level])
+                for expansion in encoder.expansions["2"]:
+                    expected = expansion(expected)
+            torch.testing.assert_close(expected, features[level])
 
 
 def test_projection__unit_length_of_the_two_deepest_maps() -> None:

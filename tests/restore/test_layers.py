@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
-from maskfix.restore.layers import ConvBlock, Refinement, SelfAttention
+from maskfix.restore.layers import ConvBlock, Expansion, Refinement, SelfAttention, expansions_of
 
 
 @pytest.mark.parametrize(("kernel", "stride", "side"), [(3, 1, 8), (3, 2, 4), (5, 2, 4), (7, 2, 4)])
@@ -31,8 +32,9 @@ def test_conv_block__one_pixel_of_a_batch_of_one() -> None:
         ConvBlock(2, 3, stride=2).train()(torch.rand(1, 2, 2, 2))
 
 
-def test_refinement__starts_as_the_identity_and_learns() -> None:
-    block = Refinement(4).train()
+@pytest.mark.parametrize("kind", [Refinement, Expansion])
+def test_residuals__start_as_the_identity_and_learn(kind: type[Refinement | Expansion]) -> None:
+    block = kind(4).train()
     x = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
     optimiser = torch.optim.SGD(block.parameters(), 0.1)
     out = block(x)
@@ -41,9 +43,27 @@ def test_refinement__starts_as_the_identity_and_learns() -> None:
         optimiser.zero_grad()
         (block(x) - 2 * x).square().mean().backward()
         optimiser.step()
-    assert block.block.conv.weight.grad is not None
-    assert block.block.conv.weight.grad.any()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in block.parameters())
     assert (block(x) - 2 * x).square().mean() < x.square().mean()
+
+
+def test_expansion__both_convolutions_around_a_shortcut() -> None:
+    """Against the sum written out: norm and activation after the wider convolution, a norm after the narrower."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        block = Expansion(3, factor=4).eval()
+        torch.nn.init.ones_(block.norm.weight)  # type: ignore[arg-type]
+    assert block.widen.conv.weight.shape == (12, 3, 3, 3)
+    x = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    wide = functional.leaky_relu(block.widen.norm(functional.conv2d(x, block.widen.conv.weight, padding=1)), 0.2)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), x + block.norm(functional.conv2d(wide, block.narrow.weight, padding=1)))
+
+
+def test_expansions_of__as_many_as_counted_where_counted() -> None:
+    found = expansions_of((0, 2, 0, 1), (4, 8, 16, 32))
+    assert {level: len(row) for level, row in found.items()} == {"1": 2, "3": 1}
+    assert found["3"][0].narrow.weight.shape == (32, 64, 3, 3)
 
 
 def woken() -> SelfAttention:

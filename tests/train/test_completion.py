@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from maskfix.base import CheckpointError, DatasetError, InputError, WeightsError
 from maskfix.losses import ObjectiveWeights, Outputs, completion_objective, random_view
-from maskfix.restore import PREFIX, EarlyLook, blend_weight, create_network
+from maskfix.restore import CONFIGS, PREFIX, EarlyLook, blend_weight, create_network
 from maskfix.train import completion
 from maskfix.train.batches import Batch, BatchDataset, as_pictures
 from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
@@ -160,6 +160,26 @@ def test_train__starts_from_released_weights(store: Path, tmp_path: Path, monkey
         torch.testing.assert_close(state["average"]["module." + name], released[name])
     with pytest.raises(WeightsError, match=r"tiny\.absent.*known: tiny\.other"):
         run(config, store, tmp_path / "out", start="tiny.absent")
+
+
+def test_train__starts_from_a_network_without_expansions(
+    store: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run's network, widened since: its weights are taken, and the new layers stand as drawn."""
+    monkeypatch.setitem(CONFIGS, "tiny", replace(CONFIGS["tiny"], encoder_expansions=(1,), decoder_expansions=(0, 2)))
+    config = replace(settings(), steps=1, validate_every=0, learning_rate=1e-9)
+    state = read_checkpoint(run(config, store, tmp_path, start=unbroken))
+    average = read_checkpoint(unbroken)["average"]
+    names = [name for name in state["network"] if name.endswith(".weight") and ".norm." not in name]
+    added = [name for name in names if "expansions" in name]
+    assert len(added) == 6
+    for name in set(names) - set(added):
+        torch.testing.assert_close(state["network"][name], average["module." + name])
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        drawn = create_network("tiny").state_dict()
+    for name in added:
+        torch.testing.assert_close(state["network"][name], drawn[name])
 
 
 def test_train__no_encoder_to_start_from(store: Path, tmp_path: Path) -> None:
