@@ -6,7 +6,7 @@ from maskfix.restore.decoder import Decoded
 from maskfix.restore.early import CLEAN_COVERAGE, PREFIX, EarlyLook, EarlySight, split_early_look
 from maskfix.restore.factory import create_network, list_networks
 from maskfix.restore.fusion import ChannelAttention, DualAttentionFusion, Fused
-from maskfix.restore.network import CompletionNetwork, load_narrower
+from maskfix.restore.network import CompletionNetwork, load_narrower, widen
 from maskfix.restore.siamese import SiameseNetwork, momentum_update
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "load_narrower",
     "momentum_update",
     "split_early_look",
+    "widen",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from maskfix.restore.config import NetworkConfig
@@ -43,8 +44,6 @@ class CompletionNetwork(nn.Module):
 def load_narrower(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load weights of a network that lacks some of this one's expansions, or none: a trained network is widened so.
 
-    Expansions that the weights know nothing of stay as they are; fresh ones change nothing until they learn.
-
     Args:
         module: A `CompletionNetwork`, or its encoder or decoder.
         weights: What the narrower one's `state_dict` gave.
@@ -59,9 +58,23 @@ def load_narrower(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
         >>> narrow = CompletionNetwork(replace(wide.config, encoder_expansions=(), decoder_expansions=()))
         >>> load_narrower(wide, narrow.state_dict())
     """
+    module.load_state_dict(widen(weights, module.state_dict()))
+
+
+def widen(weights: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a network as those of a wider one that gives the same pictures.
+
+    Args:
+        weights: By name; names may have a prefix, the same as those of `like`.
+        like: Weights of the wider network. Expansions that `weights` know nothing of are taken from it, with the last
+            norm at nought, so that they add nothing until they learn.
+    """
     known = {_expansion_of(name) for name in weights}
-    kept = {name: value for name, value in module.state_dict().items() if _expansion_of(name) not in known}
-    module.load_state_dict(kept | dict(weights))
+    added = {name: value for name, value in like.items() if _expansion_of(name) not in known}
+    for name, value in added.items():
+        if name.removeprefix(_expansion_of(name)) in (".norm.weight", ".norm.bias"):
+            added[name] = torch.zeros_like(value)
+    return added | dict(weights)
 
 
 def _expansion_of(name: str) -> str:

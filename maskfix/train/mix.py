@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from maskfix.base import CheckpointError, check_range
+from maskfix.restore import widen
 from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
 
 
@@ -19,8 +20,9 @@ def mix_checkpoints(first: str | Path, second: str | Path, share: float, out: st
 
     Args:
         first: `completion.pt` of a run.
-        second: `completion.pt` of a run that started from the first, or from where the first started. Layers that the
-            first lacks, since the network was widened in between, are the second's.
+        second: `completion.pt` of a run that started from the first, or from where the first started. Where the network
+            was widened in between, the first counts as a network whose expansions add nothing (`restore.widen`); other
+            layers that it lacks are the second's.
         share: The second's share, in [0, 1].
         out: File to write: a checkpoint to start another run from, or to release; it takes its configuration and step
             from the second, and no optimiser: no run continues in it.
@@ -34,7 +36,7 @@ def mix_checkpoints(first: str | Path, second: str | Path, share: float, out: st
     for path, state in ((first, one), (second, two)):
         if not {"average", "config", "step"} <= state.keys():
             raise CheckpointError(f"{path}: no checkpoint of stage 2")
-    ours, theirs = one["average"], two["average"]
+    ours, theirs = widen(one["average"], two["average"]), two["average"]
     if any(key not in theirs or value.shape != theirs[key].shape for key, value in ours.items()):
         raise CheckpointError(f"{second}: its network is not that of {first}")
     # Counters are no weights: the second's stand.

@@ -82,6 +82,8 @@ def test_network__expansions_start_as_nothing_and_each_takes_part(small: Complet
             weight = f"{name}.norm.weight"
             woken.load_state_dict(small.state_dict() | {weight: torch.ones_like(small.state_dict()[weight])})
             assert not torch.equal(woken(x).images[0], expected), name
+        load_narrower(woken, plain.state_dict())
+        torch.testing.assert_close(woken(x).images[0], expected)
 
 
 def test_load_narrower__refuses_what_is_no_narrower_network(small: CompletionNetwork) -> None:

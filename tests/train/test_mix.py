@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from maskfix.base import CheckpointError, InputError
-from maskfix.restore import create_network
+from maskfix.restore import CONFIGS, create_network
 from maskfix.train.averaging import averaged_weights
 from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
 from maskfix.train.mix import mix_checkpoints
@@ -50,6 +51,25 @@ def test_mix__layers_that_the_second_has_alone(tmp_path: Path) -> None:
     torch.testing.assert_close(mixed["network"]["more"], added)
     with pytest.raises(CheckpointError, match=r"1\.pt: its network is not that of"):
         mix_checkpoints(second, first, 0.25, tmp_path / "mix.pt")
+
+
+def test_mix__a_network_without_expansions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as one whose expansions add nothing: of the second's last norms, their share is left."""
+    first = write(tmp_path / "1.pt", 1)
+    monkeypatch.setitem(CONFIGS, "wide", replace(CONFIGS["tiny"], decoder_expansions=(0, 1)))
+    second = write(tmp_path / "2.pt", 2, "wide")
+    state = read_checkpoint(second)
+    block = "module.decoder.expansions.1.0."
+    state["average"][block + "norm.weight"].fill_(4.0)
+    save_checkpoint(second, state)
+    mixed = read_checkpoint(mix_checkpoints(first, second, 0.25, tmp_path / "mix.pt"))["average"]
+    assert mixed[block + "norm.weight"].tolist() == [1.0] * 8
+    for name in ("narrow.weight", "widen.norm.weight", "norm.running_var"):
+        torch.testing.assert_close(mixed[block + name], state["average"][block + name])
+    name = "module.decoder.occlusion.weight"
+    torch.testing.assert_close(
+        mixed[name], 0.75 * read_checkpoint(first)["average"][name] + 0.25 * state["average"][name]
+    )
 
 
 def test_mix__bad_input(tmp_path: Path) -> None:
