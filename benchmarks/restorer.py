@@ -6,7 +6,7 @@ from pathlib import Path
 
 from maskfix.base import CheckpointError
 from maskfix.deocclude import Deoccluder
-from maskfix.restore import create_network
+from maskfix.restore import create_network, load_narrower
 from maskfix.train.averaging import averaged_weights
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.weights import WeightsRow, file_sha256
@@ -36,7 +36,7 @@ def load_restorer(weights: str | Path, device: str = "auto", batch_size: int = 3
     try:
         config, step, arch = state["config"], int(state["step"]), state["config"]["network"]
         network = create_network(arch, config.get("fusion", True))
-        network.load_state_dict(averaged_weights(state["average"]))
+        load_narrower(network, averaged_weights(state["average"]))
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: no checkpoint of stage 2, or of a network that has changed since") from error
     name = f"{path.absolute().parent.name}@{step}"

@@ -34,6 +34,7 @@ from maskfix.restore import (
     blend_weight,
     create_network,
     list_networks,
+    load_narrower,
     split_early_look,
 )
 from maskfix.weights import WeightsRow, load_weights
@@ -101,7 +102,7 @@ class Deoccluder:
         network = create_network(row.arch)
         try:
             own, early = split_early_look(state, network.config)
-            network.load_state_dict(own)
+            load_narrower(network, own)
         except RuntimeError as error:
             raise WeightsError(f"{name}: does not fit network {row.arch}; fetch the release again") from error
         return cls(network, row, device, batch_size, early)

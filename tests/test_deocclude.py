@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,23 @@ class TestFromPretrained:
             assert blind.weights is not None
             assert blind.weights.name == "cadf_small_128.test"
             np.testing.assert_allclose(blind.complete(crops).occlusion, expected.occlusion, atol=0.02)
+
+    def test_weights_from_before_the_expansions(self, folder: Path) -> None:
+        """They give the pictures that they gave; weights that lack anything else are refused."""
+        whole = network(seed=3)
+        narrow = CompletionNetwork(replace(whole.config, encoder_expansions=(), decoder_expansions=()))
+        state = {name: tensor for name, tensor in whole.state_dict().items() if ".expansions." not in name}
+        narrow.load_state_dict(state)
+        crops, path = smooth(1), folder / "cadf_small_128.old.safetensors"
+        add_to_manifest(save_weights(path, state, "cadf_small_128", half=False), folder)
+        found = Deoccluder.from_pretrained(path, device="cpu").complete(crops)
+        expected = Deoccluder(narrow, device="cpu").complete(crops)
+        np.testing.assert_allclose(found.occlusion, expected.occlusion, atol=1e-4)
+        np.testing.assert_allclose(found.images, expected.images, atol=1)
+        del state["decoder.occlusion.bias"]
+        add_to_manifest(save_weights(path, state, "cadf_small_128", half=False), folder)
+        with pytest.raises(WeightsError, match="does not fit network cadf_small_128"):
+            Deoccluder.from_pretrained(path, device="cpu")
 
     def test_wrong_hash(self, folder: Path) -> None:
         path = folder / "cadf_small_128.test.safetensors"

@@ -6,8 +6,9 @@ from maskfix.restore.decoder import Decoded
 from maskfix.restore.early import CLEAN_COVERAGE, PREFIX, EarlyLook, EarlySight, split_early_look
 from maskfix.restore.factory import create_network, list_networks
 from maskfix.restore.fusion import ChannelAttention, DualAttentionFusion, Fused
-from maskfix.restore.network import CompletionNetwork, load_narrower, widen
+from maskfix.restore.network import CompletionNetwork
 from maskfix.restore.siamese import SiameseNetwork, momentum_update
+from maskfix.restore.widening import load_narrower, widen
 
 __all__ = [
     "CLEAN_COVERAGE",

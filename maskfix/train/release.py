@@ -15,7 +15,7 @@ from maskfix.base import CheckpointError, DatasetError, InputError
 from maskfix.data import held_out, open_store
 from maskfix.model_card import write_cards
 from maskfix.occlude import Occluder, folder_templates
-from maskfix.restore import PREFIX, create_network, split_early_look
+from maskfix.restore import PREFIX, create_network, load_narrower, split_early_look
 from maskfix.train.averaging import averaged_weights
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import CHECKPOINT
@@ -103,7 +103,7 @@ def add_early_look(
     state, row = load_weights(path)
     network = create_network(row.arch).eval().requires_grad_(False)
     own, _ = split_early_look(state, network.config)
-    network.load_state_dict(own)
+    load_narrower(network, own)
     store = open_store(faces)
     if store.size != network.config.size:
         raise DatasetError(

@@ -21,18 +21,11 @@ def test_encoder__shapes(name: str) -> None:
     ]
 
 
-def woken(module: torch.nn.Module) -> torch.nn.Module:
-    """The module with no norm left at nought, so that its expansions do something."""
-    for part in module.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            torch.nn.init.ones_(part.weight)
-    return module
-
-
 def test_encoder__each_level_and_its_expansions_feed_the_next() -> None:
     config = replace(CONFIGS["cadf_small_128"], encoder_expansions=(0, 0, 2))
     encoder = Encoder(config).eval()
-    woken(encoder)
+    for expansion in encoder.expansions["2"]:
+        torch.nn.init.ones_(expansion.norm.weight)
     picture = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         features = encoder(picture)

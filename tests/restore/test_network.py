@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from maskfix.base import InputError
-from maskfix.restore import SCALES, CompletionNetwork, Decoded, create_network, list_networks, load_narrower
+from maskfix.restore import SCALES, CompletionNetwork, Decoded, create_network, list_networks
 from maskfix.restore.layers import Expansion
 
 
@@ -59,42 +58,6 @@ def test_network__parameters_and_macs(small: CompletionNetwork) -> None:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         small(picture(1))
     assert 1.5e9 <= counter.get_total_flops() / 2 <= 1.9e9
-
-
-def test_network__expansions_start_as_nothing_and_each_takes_part(small: CompletionNetwork) -> None:
-    """A trained network may be widened: with the new blocks it gives what it gave, until they learn."""
-    plain = CompletionNetwork(replace(small.config, encoder_expansions=(), decoder_expansions=())).eval()
-    missing = small.state_dict().keys() - plain.state_dict().keys()
-    assert missing
-    assert all(".expansions." in name for name in missing)
-    plain.load_state_dict({name: value for name, value in small.state_dict().items() if name not in missing})
-    grown = create_network("cadf_small_128").eval()
-    load_narrower(grown, plain.state_dict())
-    woken = create_network("cadf_small_128").eval()
-    norms = [name for name, part in woken.named_modules() if isinstance(part, Expansion)]
-    assert len(norms) == sum(small.config.encoder_expansions) + sum(small.config.decoder_expansions)
-    x = picture(1)
-    with torch.no_grad():
-        expected = plain(x).images[0]
-        torch.testing.assert_close(small(x).images[0], expected)
-        torch.testing.assert_close(grown(x).images[0], expected)
-        for name in norms:
-            weight = f"{name}.norm.weight"
-            woken.load_state_dict(small.state_dict() | {weight: torch.ones_like(small.state_dict()[weight])})
-            assert not torch.equal(woken(x).images[0], expected), name
-        load_narrower(woken, plain.state_dict())
-        torch.testing.assert_close(woken(x).images[0], expected)
-
-
-def test_load_narrower__refuses_what_is_no_narrower_network(small: CompletionNetwork) -> None:
-    """Parts of an expansion, or anything else that lacks, would leave random numbers among trained ones."""
-    for lost in ("decoder.expansions.2.1.narrow.weight", "decoder.occlusion.bias"):
-        weights = small.state_dict()
-        del weights[lost]
-        with pytest.raises(RuntimeError, match=lost):
-            load_narrower(create_network("cadf_small_128"), weights)
-    with pytest.raises(RuntimeError, match="Unexpected"):
-        load_narrower(create_network("cadf_small_128"), small.state_dict() | {"more": torch.zeros(1)})
 
 
 def test_network__finest_scale_alone_is_the_same(small: CompletionNetwork) -> None:
