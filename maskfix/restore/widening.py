@@ -36,7 +36,8 @@ def widen(weights: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str
         like: Weights of the wider network. Expansions that `weights` know nothing of are taken from it, with the last
             norm at nought, so that they add nothing until they learn.
     """
-    known = {_expansion_of(name) for name in weights}
+    # Only whole expansions are lent: what is of none (the empty name) must be there.
+    known = {""} | {_expansion_of(name) for name in weights}
     added = {name: value for name, value in like.items() if _expansion_of(name) not in known}
     for name, value in added.items():
         if name.removeprefix(_expansion_of(name)) in (".norm.weight", ".norm.bias"):

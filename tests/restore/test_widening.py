@@ -50,5 +50,7 @@ def test_load_narrower__refuses_what_is_no_narrower_network(small: CompletionNet
         del weights[lost]
         with pytest.raises(RuntimeError, match=lost):
             load_narrower(create_network("cadf_small_128"), weights)
+    with pytest.raises(RuntimeError, match="Missing"):
+        load_narrower(create_network("cadf_small_128"), {})
     with pytest.raises(RuntimeError, match="Unexpected"):
         load_narrower(create_network("cadf_small_128"), small.state_dict() | {"more": torch.zeros(1)})
