@@ -34,10 +34,6 @@ GATE_THRESHOLD = 0.04
 
 _WEIGHTS = "cadf_small_128"
 
-#: A gate asks the early look where its threshold is so many times the coverage that still counts as clean: on 720
-#: masked and otherwise hidden faces held out of training, one of 2 to 4% coverage was called clean, none of more.
-_MARGIN = 2
-
 
 @dataclass(frozen=True)
 class SeamSettings:
@@ -211,7 +207,7 @@ class Completer:
         """Complete canonical crops, in one call of the network for up to the Deoccluder's batch size.
 
         In `gate`, faces that the network's early look takes for surely clean pass without being decoded: where the
-        network has an early look, and the threshold is at least twice the coverage that it calls clean. Elsewhere the
+        network has an early look, and the threshold is no lower than the coverage that it calls clean. Elsewhere the
         whole network decides, as it does in the other modes.
 
         Args:
@@ -235,7 +231,7 @@ class Completer:
     def _may_look_early(self, blind: Deoccluder) -> bool:
         """Whether a face that the early look calls clean would surely pass the gate by the whole network as well."""
         clean = blind.clean_coverage
-        return self.settings.mode == "gate" and clean is not None and _MARGIN * clean <= self.settings.threshold
+        return self.settings.mode == "gate" and clean is not None and clean <= self.settings.threshold
 
     def occluded(self, coverage: NDArray[Any]) -> BoolArray:
         """Which faces of these coverages count as occluded."""

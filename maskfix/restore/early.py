@@ -14,9 +14,9 @@ from maskfix.restore.config import NetworkConfig
 FIRST_LEVEL = 3
 """First encoder level that is looked at; its map is a sixteenth of the picture wide."""
 
-CLEAN_COVERAGE = 0.02
-"""A face is clean, to the early look, if the whole network finds at most this share of the crop occluded. That is
-estimated, so a gate needs a threshold well above it to go by the early look."""
+CLEAN_COVERAGE = 0.04
+"""A face is clean, to the early look, if the whole network finds at most this share of the crop occluded: what a gate
+passes by default. A gate with a lower threshold does not go by the early look."""
 
 
 class EarlySight(NamedTuple):

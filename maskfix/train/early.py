@@ -23,7 +23,7 @@ from maskfix.restore import CompletionNetwork
 from maskfix.restore.early import CLEAN_COVERAGE, EarlyLook, deep_maps
 from maskfix.train.views import Face, OccludedViews
 
-PICTURES = 2400
+PICTURES = 4800
 """Pictures that an early look is fitted to."""
 
 _CLEAN, _MASKED, _CUT = 0.40, 0.75, 0.80
@@ -148,8 +148,9 @@ def fit_early_look(
 ) -> tuple[EarlyLook, EarlyLookFigures]:
     """Fit an early look to a network, and set its limit by faces that neither has learnt from.
 
-    The limit is half the lowest estimate among the held-out pictures that the whole network finds occluded, at most
-    half of `CLEAN_COVERAGE`: none of them passes, by a factor of two.
+    The limit is half the lowest estimate among the held-out pictures of which the whole network finds more than
+    `CLEAN_COVERAGE` occluded, at most half of that: none of them passes, by a factor of two. A picture with less on it
+    has no say: a gate that goes by the early look passes it either way, and the lowest estimate would be its.
 
     Args:
         network: The network, in evaluation mode.

@@ -130,7 +130,7 @@ class TestEarlyLook:
         assert [face.early for face in completer.describe(result)] == [False, False]
 
     @pytest.mark.parametrize(
-        ("threshold", "asked"), [(2 * CLEAN_COVERAGE, True), (2 * CLEAN_COVERAGE - 1e-6, False), (0, False)]
+        ("threshold", "asked"), [(CLEAN_COVERAGE, True), (CLEAN_COVERAGE - 1e-6, False), (0, False)]
     )
     def test_a_stricter_gate_does_not_ask(self, threshold: float, asked: bool) -> None:
         """What the early look calls clean may be occluded to such a gate."""
@@ -146,7 +146,7 @@ class TestEarlyLook:
         assert not completer.describe(result)[0].early
 
     def test_a_threshold_of_the_gate_that_may_ask(self) -> None:
-        assert CLEAN_COVERAGE <= GATE_THRESHOLD / 2
+        assert CLEAN_COVERAGE <= GATE_THRESHOLD
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ class TestFit:
         maps = torch.rand(12, len(look.weight), 4, 4, generator=generator) * torch.logspace(-1, 1, 44)[:, None, None]
         true = torch.randn(44, generator=generator) / torch.logspace(-1, 1, 44)
         shares = torch.sigmoid(torch.einsum("nchw,c->nhw", maps, true) - 1)
-        fitting._fit_probe(look, Lessons(maps, shares, shares.mean((1, 2))))
+        fitting._fit_probe(look, Lessons(maps, shares, torch.ones(12)))
 
         cells, answers = maps.permute(0, 2, 3, 1).reshape(-1, 44).double().numpy(), shares.flatten().double().numpy()
         scale = np.sqrt((cells**2).mean(0))
@@ -153,7 +153,7 @@ class TestFit:
         estimates = torch.tensor([0.001, 0.005, 0.4, *occluded])
         maps = torch.zeros(5, 44, 4, 4)
         maps[:, 0] = torch.logit(estimates)[:, None, None]
-        coverage = torch.tensor([0.0, CLEAN_COVERAGE, 0.0, 0.021, 1.0])
+        coverage = torch.tensor([0.0, CLEAN_COVERAGE, 0.0, CLEAN_COVERAGE + 0.001, 1.0])
         figures = fitting._set_limit(look, Lessons(maps, torch.zeros(5, 4, 4), coverage))
         torch.testing.assert_close(estimate(look, maps), estimates)
         assert float(look.limit) == pytest.approx(limit, rel=1e-3)
