@@ -21,9 +21,10 @@ _PROBE = "probe"
 
 @dataclass(frozen=True, eq=False)
 class Overhead:
-    """Times of `app.get` without and with the seam, taken in turn.
+    """Times of `app.get` before anything was attached, then without and with the seam, taken in turn.
 
     Attributes:
+        untouched: Seconds before `attach` opened the application's sessions again, `(photos, rounds)`.
         alone: Seconds of the library alone, `(photos, rounds)`.
         attached: Seconds with the seam, `(photos, rounds)`.
         faces: Faces found in each photo, `(photos,)`.
@@ -31,6 +32,7 @@ class Overhead:
         early: How many the early look alone found clean, `(photos,)`.
     """
 
+    untouched: DoubleArray
     alone: DoubleArray
     attached: DoubleArray
     faces: NDArray[np.int64]
@@ -53,6 +55,7 @@ class Overhead:
         return {
             "ratio": round(self.ratio, 4),
             "ratio_quartiles": [round(value, 4) for value in self.quartiles],
+            "untouched_ms": round(1000 * float(np.median(self.untouched, 1).mean()), 2),
             "alone_ms": round(1000 * float(np.median(self.alone, 1).mean()), 2),
             "attached_ms": round(1000 * float(np.median(self.attached, 1).mean()), 2),
             "photos": len(self.faces),
@@ -73,8 +76,11 @@ def measure_overhead(
 ) -> Overhead:
     """Time `app.get` alone and attached, in turn within every round, so that both see the same machine.
 
+    Before that it is timed as it is: from the first `attach` on its sessions spin no more between two calls, attached
+    or not (see `maskfix.embed.session_options`), and both are faster.
+
     Args:
-        app: A FaceAnalysis that is not attached; it is left so.
+        app: A FaceAnalysis that is not attached; it is left so, its sessions opened again.
         photos_bgr: Photographs `(H, W, 3)` uint8 BGR with at least one face each, unmasked for the figure that counts.
         deoccluder: The completing network, loaded.
         rounds: How often every photo is timed.
@@ -86,8 +92,11 @@ def measure_overhead(
     """
     if not photos_bgr or rounds < 1:
         raise InputError("overhead: expected at least one photo and one round")
-    times = np.zeros((2, len(photos_bgr), rounds + warm_up))
+    times = np.zeros((3, len(photos_bgr), rounds + warm_up))
     faces, completed, early = np.zeros((3, len(photos_bgr)), np.int64)
+    for turn in range(rounds + warm_up):
+        for row, photo in enumerate(photos_bgr):
+            times[2, row, turn] = _timed(app, photo, None, clock)[1]
     for turn in range(rounds + warm_up):
         for row, photo in enumerate(photos_bgr):
             # Who goes first alternates: the second finds the caches warm.
@@ -100,7 +109,7 @@ def measure_overhead(
             if not faces[row]:
                 raise InputError(f"overhead: photo {row} has no face; choose another")
     kept = times[:, :, warm_up:]
-    return Overhead(kept[0], kept[1], faces, completed, early)
+    return Overhead(kept[2], kept[0], kept[1], faces, completed, early)
 
 
 def _timed(app: Any, photo: UInt8Array, deoccluder: Deoccluder | None, clock: Callable[[], float]) -> tuple[Any, float]:

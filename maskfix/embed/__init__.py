@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from maskfix.embed.mobilefacenet import MobileFaceNet
     from maskfix.embed.onnx_network import OnnxEmbedder
     from maskfix.embed.onnx_torch import OnnxTorchNetwork
+    from maskfix.embed.sessions import reopen_sessions, session_options
 
 _LAZY = {
     "ArcFaceEmbedder": "maskfix.embed.arcface",
@@ -33,6 +34,8 @@ _LAZY = {
     "lightcnn_layout": "maskfix.embed.layouts",
     "list_layouts": "maskfix.embed.layouts",
     "load_layout": "maskfix.embed.layouts",
+    "reopen_sessions": "maskfix.embed.sessions",
+    "session_options": "maskfix.embed.sessions",
 }
 
 __all__ = [
@@ -56,6 +59,8 @@ __all__ = [
     "list_layouts",
     "load",
     "load_layout",
+    "reopen_sessions",
+    "session_options",
     "unit_rows",
 ]
 

@@ -24,6 +24,7 @@ from maskfix.base import (
 )
 from maskfix.embed.base import RawBatchEmbedder, fill_batch
 from maskfix.embed.onnx_network import DEVICES, first_line, onnx_sha256, providers
+from maskfix.embed.sessions import reopen_sessions
 from maskfix.embed.unscaled import Output, unscaled_output
 
 PACKS = {
@@ -169,7 +170,10 @@ def _get_model(path: Path, name: str, **options: Any) -> Any:
     except Exception as error:  # onnxruntime and protobuf raise errors of their own kinds
         raise EmbedderError(f"{path}: damaged, or no ONNX recogniser ({first_line(error)})") from error
     fits = getattr(model, "taskname", "") == "recognition" and hasattr(model, "get_feat")
-    return model if fits else None
+    if not fits:
+        return None
+    reopen_sessions([model])
+    return model
 
 
 def _pack_recogniser(pack: str, order: list[str]) -> tuple[Path, Any]:

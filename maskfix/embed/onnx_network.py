@@ -23,6 +23,7 @@ from maskfix.base import (
 )
 from maskfix.embed.base import RawBatchEmbedder, fill_batch, grey_crops
 from maskfix.embed.layouts import list_layouts, load_layout
+from maskfix.embed.sessions import session_options
 from maskfix.embed.unscaled import Output, unscaled_output
 from maskfix.weights import file_sha256
 
@@ -250,7 +251,7 @@ def _open(path: Path, order: list[str]) -> Any:
 
     if not path.is_file():
         raise EmbedderError(f"{path}: no such ONNX file")
-    options = onnxruntime.SessionOptions()
+    options = session_options()
     # Errors arrive as exceptions; its own lines would only repeat them.
     options.log_severity_level = 4
     try:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from maskfix.base import DependencyError
 from maskfix.embed.base import unit_rows
+from maskfix.embed.sessions import session_options
 
 _LAST_STEPS = ("Div", "LpNormalization", "Mul")
 _TOLERANCE = 1e-3
@@ -71,7 +72,7 @@ def _open_last_step(path: Path, scaled: Output) -> tuple[Any, list[str]]:
         return scaled.session, []
     names = [name for name in last.input if name in made]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = onnxruntime.SessionOptions()
+    options = session_options()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=scaled.session.get_providers())
     return session, names

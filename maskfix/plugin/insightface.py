@@ -22,6 +22,7 @@ from maskfix.base import (
     check_photo,
 )
 from maskfix.deocclude import Deoccluder
+from maskfix.embed import reopen_sessions
 from maskfix.plugin.base import (
     GATE_THRESHOLD,
     Completer,
@@ -45,6 +46,7 @@ def attach(
     share: float = SeamSettings.share,
     deoccluder: Deoccluder | str | Path | None = None,
     device: str = "auto",
+    reopen: bool = True,
 ) -> Any:
     """Put the completion before the recogniser of an insightface FaceAnalysis.
 
@@ -59,6 +61,9 @@ def attach(
         share: Share of the completed face in `fuse`, in [0, 1].
         deoccluder: Name or path of the weights, or a Deoccluder; `cadf_small_128` when None. Loaded on first use.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where the recogniser runs on it.
+        reopen: Whether the application's sessions that run on the CPU are opened again, so that their threads sleep
+            between two calls: they spin by default, and the completion takes twice the time then on two cores. They
+            give the same to the bit, and stay so after `detach`.
 
     Returns:
         `app` itself.
@@ -77,6 +82,8 @@ def attach(
             f"app: no recognition model among {', '.join(models) or 'no models'}; load one, for example with "
             "allowed_modules=['detection', 'recognition']"
         )
+    if reopen:
+        reopen_sessions(models.values())
     seam = CompletedRecogniser(models[_TASK], Completer(deoccluder, settings, device))
     get = _AttachedGet(app, seam)
     models[_TASK] = seam

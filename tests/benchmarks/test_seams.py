@@ -43,10 +43,11 @@ class TestOverhead:
         """Medians 2 + 10 and 3 + 12; round by round 13/11, 15/12 and 17/13 of sums."""
         alone = np.array([[1.0, 2, 3], [10, 10, 10]])
         attached = np.array([[2.0, 3, 4], [11, 12, 13]])
-        measured = Overhead(alone, attached, np.array([1, 1]), np.array([0, 0]), np.array([1, 0]))
+        measured = Overhead(3 * alone, alone, attached, np.array([1, 1]), np.array([0, 0]), np.array([1, 0]))
         assert measured.ratio == pytest.approx(15 / 12)
         assert measured.quartiles == pytest.approx(np.percentile([13 / 11, 15 / 12, 17 / 13], [25, 75]))
         assert measured.summary()["alone_ms"] == pytest.approx(6000)
+        assert measured.summary()["untouched_ms"] == pytest.approx(18000)
         assert measured.summary()["early"] == 1
 
     def test_takes_turns(self, app: Any, face_bgr: UInt8Array) -> None:
@@ -60,7 +61,8 @@ class TestOverhead:
             return float(sum(1 + attached for attached in ticks[1::2]))
 
         measured = measure_overhead(app, [face_bgr], blind, rounds=3, warm_up=1, clock=clock)
-        assert ticks[::2] == [False, True, True, False, False, True, True, False]
+        assert ticks[::2] == [False] * 4 + [False, True, True, False, False, True, True, False]
+        np.testing.assert_array_equal(measured.untouched, [[1, 1, 1]])
         np.testing.assert_array_equal(measured.alone, [[1, 1, 1]])
         np.testing.assert_array_equal(measured.attached, [[2, 2, 2]])
         assert measured.ratio == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,7 +11,8 @@ import pytest
 
 import maskfix
 from maskfix.base import InputError, UInt8Array
-from maskfix.plugin import FaceCompletion
+from maskfix.embed.sessions import spins_on
+from maskfix.plugin import FaceCompletion, pack_free_analysis
 from tests.plugin.worlds import batches, early_green_deoccluder, green_deoccluder, painted
 
 insightface = pytest.importorskip("insightface")
@@ -40,6 +42,31 @@ def completed_112(img: UInt8Array, face: Any) -> UInt8Array:
 
     seen = face_align.norm_crop(img, face.kps, 128)[:112, 8:120, ::-1]
     return np.ascontiguousarray(painted(crop_112(img, face)[..., ::-1], seen)[..., ::-1])
+
+
+class TestSessions:
+    @pytest.fixture
+    def threaded(self, recogniser_path: Path) -> Any:
+        options = pytest.importorskip("onnxruntime").SessionOptions()
+        options.intra_op_num_threads = 2
+        return pack_free_analysis(recogniser_path, sess_options=options)
+
+    def test_spin_no_more_between_two_calls(self, threaded: Any, both_bgr: UInt8Array, expected: list[Any]) -> None:
+        recogniser = threaded.models["recognition"]
+        spinning = recogniser.session
+        maskfix.attach(threaded, deoccluder=green_deoccluder())
+        assert recogniser.session is not spinning
+        assert not spins_on(recogniser.session)
+        clean = by_place(threaded.get(both_bgr))[0]
+        np.testing.assert_allclose(clean.embedding, expected[0].embedding, rtol=1e-4, atol=1e-4)
+        maskfix.detach(threaded)
+        assert threaded.models["recognition"] is recogniser
+
+    def test_left_alone_on_request(self, threaded: Any) -> None:
+        spinning = threaded.models["recognition"].session
+        maskfix.attach(threaded, deoccluder=green_deoccluder(), reopen=False)
+        assert threaded.models["recognition"].session is spinning
+        assert spins_on(spinning)
 
 
 class TestGate:
