@@ -16,6 +16,7 @@ from maskfix.base import InputError, UInt8Array, WeightsError, canonical_layout
 from maskfix.deocclude import Deoccluder
 from maskfix.restore import CompletionNetwork, create_network
 from maskfix.weights import WeightsRow, add_to_manifest, save_weights
+from tests.plugin.worlds import batches, green_deoccluder
 
 FIVE = np.array([[210.0, 200.0], [262.0, 196.0], [238.0, 230.0], [216.0, 258.0], [260.0, 254.0]])
 """Five points of an upright face about 100 pixels wide."""
@@ -277,6 +278,11 @@ class TestInit:
     def test_batch_size(self) -> None:
         with pytest.raises(InputError, match="batch_size: expected at least 1, got 0"):
             Deoccluder(network(), device="cpu", batch_size=0)
+
+    def test_eight_at_a_time_on_the_cpu(self) -> None:
+        blind = green_deoccluder()
+        assert blind.complete(np.zeros((17, 128, 128, 3), np.uint8)).coverage.shape == (17,)
+        assert batches(blind) == [8, 8, 1]
 
     def test_evaluation_mode(self) -> None:
         made = network().train()
