@@ -55,8 +55,8 @@ def spins_on(session: Any) -> bool:
 def reopen_sessions(models: Iterable[Any]) -> int:
     """Open the sessions of insightface's models again, so that they spin only while they run.
 
-    They are read from the same files with the options that they have, one after the other, and what they give is the
-    same to the bit. A session stays as it is if it runs elsewhere than on the CPU, spins on no more, is none that
+    They are read from the same files with the options that they have (and log errors only), one after the other, and
+    what they give is the same to the bit. A session stays as it is if it runs elsewhere than on the CPU, spins on no more, is none that
     insightface opened, or its file is not there any more; with a warning, if the file cannot be read now.
 
     Args:
@@ -72,6 +72,8 @@ def reopen_sessions(models: Iterable[Any]) -> int:
         if not isinstance(path, str) or not Path(path).is_file() or not spins_on(session):
             continue
         options = session_options(session.get_session_options())
+        # Errors only: what onnxruntime dislikes about the file, it said when the file was opened first.
+        options.log_severity_level = max(options.log_severity_level, 3)
         try:
             model.session = type(session)(path, sess_options=options, providers=session.get_providers())
         except Exception as error:  # onnxruntime's have no common base; the application runs on as before
