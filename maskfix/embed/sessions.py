@@ -56,8 +56,9 @@ def reopen_sessions(models: Iterable[Any]) -> int:
     """Open the sessions of insightface's models again, so that they spin only while they run.
 
     They are read from the same files with the options that they have (and log errors only), one after the other, and
-    what they give is the same to the bit. A session stays as it is if it runs elsewhere than on the CPU, spins on no more, is none that
-    insightface opened, or its file is not there any more; with a warning, if the file cannot be read now.
+    what they give is the same to the bit. A session stays as it is if it runs elsewhere than on the CPU, spins on no
+    more, is none that insightface opened, or its file is not there any more; with a warning, if the file cannot be read
+    now.
 
     Args:
         models: Models of insightface, each with a `session`; others are passed over.
