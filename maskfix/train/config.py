@@ -99,7 +99,8 @@ class CommonConfig:
         warmup: Steps over which the learning rate rises from zero.
         seed: Seed of every draw.
         held_out: Share of faces kept for validation.
-        precision: Fabric's precision, for example `32-true` or `bf16-mixed`.
+        precision: Fabric's precision, for example `32-true` or `bf16-mixed`, or `auto`: bfloat16 where the device
+            computes in it.
         checkpoint_seconds: Time between checkpoints.
         views: How training pictures are varied.
     """

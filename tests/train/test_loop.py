@@ -12,7 +12,15 @@ import torch
 from maskfix.base import DatasetError, InputError
 from maskfix.train import loop
 from maskfix.train.config import CommonConfig
-from maskfix.train.loop import Saver, launched_processes, learning_rate, make_fabric, open_views, set_learning_rate
+from maskfix.train.loop import (
+    Saver,
+    fast_precision,
+    launched_processes,
+    learning_rate,
+    make_fabric,
+    open_views,
+    set_learning_rate,
+)
 
 
 def test_learning_rate__constant() -> None:
@@ -98,6 +106,30 @@ def test_make_fabric__unknown_names() -> None:
         make_fabric("32-true", "tpu")
     with pytest.raises(InputError, match="precision: '12-bit' is unknown"):
         make_fabric("12-bit", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, "32-true"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bf16-mixed"),
+        ({"neon": True, "bf16": True}, "bf16-mixed"),
+        ({}, "32-true"),
+    ],
+)
+def test_fast_precision__what_the_cpu_computes_in(
+    monkeypatch: pytest.MonkeyPatch, known: dict[str, bool], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert fast_precision(torch.device("cpu")) == expected
+    assert make_fabric("auto", "cpu")._precision.precision == expected
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_fast_precision__older_torch(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    assert fast_precision(torch.device("cpu")) == ("bf16-mixed" if native else "32-true")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="cuda is there")
