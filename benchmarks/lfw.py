@@ -59,6 +59,7 @@ def run(
     settings: LfwSettings | None = None,
     limit_folds: int | None = None,
     detector: str = "auto",
+    aligner: str | None = None,
     device: str = "auto",
     cache: Path | None = None,
     console: Console | None = None,
@@ -75,7 +76,8 @@ def run(
         templates: Folder of mask templates in MaskTheFace's layout; this project's own drawings when None.
         settings: How to run.
         limit_folds: Take only so many folds.
-        detector: `auto`, `mesh` or `mtcnn`.
+        detector: `auto`, `mesh` or `mtcnn`: places the masks.
+        aligner: Likewise: finds the landmarks by which pictures are cut out; the detector when None.
         device: `auto`, `cpu` or `cuda`.
         cache: Folder for landmarks; `landmarks-cache` beside `out` when None.
         console: Where progress is drawn; the error stream when None.
@@ -89,6 +91,8 @@ def run(
     settings, console = settings or LfwSettings(), console or Console(stderr=True)
     check_choice("probe", settings.side, PROBE_SIDES)
     check_choice("detector", detector, list_detectors())
+    if aligner is not None:
+        check_choice("aligner", aligner, list_detectors())
     place = resolve_device(device)
     if not embedder or len(set(embedder)) < len(embedder):
         raise InputError("embedder: give at least one, and each once")
@@ -103,6 +107,7 @@ def run(
         folder_names(embedders)  # two of one kind are found here, not after the run
         restorer = Deoccluder.from_pretrained(weights, device=place, batch_size=settings.probes.batch_size)
         finder = load_detector(detector, device=place)
+        cutter = load_detector(aligner, device=place) if aligner else None
     folder = cache or out.parent / "landmarks-cache"
     with Bars(console) as bars:
         result = run_lfw(
@@ -113,6 +118,7 @@ def run(
             embedders=embedders,
             cache=folder,
             settings=settings,
+            aligner=cutter,
             progress=bars,
         )
     if result.detected:
@@ -123,7 +129,7 @@ def run(
         first = next(iter(result.no_face.values()))
         console.print(f"{len(result.no_face)} pictures without a usable face count as failures; the first: {first}")
     row = restorer.weights or WeightsRow("unnamed", "unknown", "", "0" * 64, 0)
-    parts = Parts(dataset, finder, occluder, row, settings, place)
+    parts = Parts(dataset, finder, occluder, row, settings, place, cutter)
     with console.status("drawing figures"):
         reports = write_run(out, parts, result, embedders, embedder)
         pictures = dataset.paths[0].parent.parent
@@ -168,6 +174,16 @@ def main(
     kind: Kind = None,
     fuse: Fuse = None,
     detector: Detector = "auto",
+    align: Annotated[
+        str,
+        typer.Option(
+            help="clean: all methods are cut out by the clean picture's landmarks. masked: masked and completed probes "
+            "by those found on the masked picture, as in use; adds a row of landmarks found again after completion."
+        ),
+    ] = "clean",
+    aligner: Annotated[
+        str | None, typer.Option(help="Detector of the landmarks that pictures are cut out by; --detector without it.")
+    ] = None,
     replicates: Replicates = 1000,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for landmarks instead of landmarks-cache beside OUT.")
@@ -176,12 +192,12 @@ def main(
     """Clean, masked and completed probes of LFW View 2 through one or more recognisers.
 
     The gallery picture is clean. Masks are put on whole photographs; the completion is pasted back into them; every
-    method is aligned by the landmarks of the clean picture, so that only pixels differ.
+    method is aligned by the landmarks of the clean picture, so that only pixels differ, unless --align says otherwise.
     """
     with one_line_errors():
         kinds = tuple(kind) if kind else PAPER_KINDS
         probes = ProbeSettings(
-            seed=seed, batch_size=batch_size, clean_completed=clean_completed, kinds=kinds, fuse=fuse
+            seed=seed, batch_size=batch_size, clean_completed=clean_completed, kinds=kinds, fuse=fuse, align=align
         )
         run(
             data,
@@ -192,6 +208,7 @@ def main(
             settings=LfwSettings(probes, probe, drop_failed, replicates),
             limit_folds=limit_folds,
             detector=detector,
+            aligner=aligner,
             device=device,
             cache=cache,
         )

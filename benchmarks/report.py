@@ -49,17 +49,24 @@ _PACKAGES = (
 )
 
 
+_ALIGNMENTS = {
+    "clean": "landmarks of the clean picture for every method",
+    "masked": "landmarks of the masked picture for the masked and the completed probe",
+}
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a run was made of.
 
     Attributes:
         dataset: The pictures and pairs.
-        detector: What found the landmarks.
+        detector: What found the landmarks that place the masks.
         occluder: What put the masks on.
         weights: Where the completing network's weights come from.
         settings: How it was run.
         device: Where the completing network ran, `cpu` or `cuda`.
+        aligner: What found the landmarks that pictures are cut out by; the detector when None.
     """
 
     dataset: LfwDataset
@@ -68,6 +75,7 @@ class Parts:
     weights: WeightsRow
     settings: LfwSettings
     device: str
+    aligner: LandmarkDetector | None = None
 
 
 def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder, spec: str) -> dict[str, Any]:
@@ -85,6 +93,7 @@ def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder
         DependencyError: If jsonschema is not installed.
     """
     pairs, pictures, weights = parts.dataset.pairs, result.pictures, parts.weights
+    aligner = parts.aligner or parts.detector
     report = {
         "format": REPORT_FORMAT,
         "benchmark": "lfw",
@@ -97,7 +106,7 @@ def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder
             "dropped": result.dropped,
             "drop_failed": parts.settings.drop_failed,
             "pictures": len(pairs.pictures),
-            "alignment": "landmarks of the clean picture for every method",
+            "alignment": _ALIGNMENTS[parts.settings.probes.align],
         },
         "data": {
             "root": str(parts.dataset.root),
@@ -128,6 +137,7 @@ def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder
             "version": parts.detector.version,
             "detected": result.detected,
         },
+        "aligner": {"name": aligner.name, "version": aligner.version},
         "settings": asdict(parts.settings),
         "seed": parts.settings.probes.seed,
         "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),

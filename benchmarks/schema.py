@@ -75,6 +75,7 @@ REPORT_SCHEMA: dict[str, Any] = {
                 extra=_METHOD,
             ),
             "recovered": _RECOVERED,
+            "recovered_refined": _RECOVERED,
             "recovered_fused": _RECOVERED,
             "difference": object_of({"completed_minus_masked": _DIFFERENCE}, extra=_DIFFERENCE),
             "harmlessness": _DIFFERENCE,
@@ -85,11 +86,12 @@ REPORT_SCHEMA: dict[str, Any] = {
             "weights": WEIGHTS,
             "masks": object_of({"source": NAME, "kinds": KINDS}),
             "detector": object_of({"name": NAME, "version": NAME, "detected": COUNT}),
+            "aligner": object_of({"name": NAME, "version": NAME}),
             **PROVENANCE,
             "platform": object_of({"system": NAME, "cpus": COUNT, "device": NAME}),
             "counts": {"type": "object", "additionalProperties": COUNT},
         },
-        optional=("harmlessness", "recovered_fused"),
+        optional=("harmlessness", "recovered_refined", "recovered_fused", "aligner"),
     ),
 }
 """Rates are fractions in [0, 1]; None stands for what cannot be computed, never a made-up number."""

@@ -16,6 +16,7 @@ METHOD_NAMES = {
     "clean": "Clean",
     "masked": "Masked",
     "completed": "Completed",
+    "refined": "Completed, landmarks refined",
     "fused": "Masked and completed, fused",
     "clean_completed": "Clean, completed",
 }
@@ -51,11 +52,14 @@ def format_table(report: Mapping[str, Any]) -> str:
         "|---|---|---|---|",
         _difference_row("completed minus masked", report["difference"]["completed_minus_masked"]),
     ]
-    if "fused_minus_masked" in report["difference"]:
-        lines.append(_difference_row("fused minus masked", report["difference"]["fused_minus_masked"]))
+    lines += [
+        _difference_row(f"{method} minus masked", report["difference"][f"{method}_minus_masked"])
+        for method in ("refined", "fused")
+        if f"{method}_minus_masked" in report["difference"]
+    ]
     if "harmlessness" in report:
         lines.append(_difference_row("clean completed minus clean", report["harmlessness"]))
-    for key, name in (("recovered", ""), ("recovered_fused", ", fused")):
+    for key, name in (("recovered", ""), ("recovered_refined", ", refined"), ("recovered_fused", ", fused")):
         if key in report:
             shares = (percent(report[key][figure]) for figure in ("auc", "0.01", "0.001"))
             lines.append(f"| recovered share of the loss, %{name} | {' | '.join(shares)} |")
@@ -83,7 +87,8 @@ def format_recognisers(reports: Mapping[str, Mapping[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for recogniser, report in reports.items():
-        for place, (method, recovered) in enumerate((("completed", "recovered"), ("fused", "recovered_fused"))):
+        rows = (("completed", "recovered"), ("refined", "recovered_refined"), ("fused", "recovered_fused"))
+        for place, (method, recovered) in enumerate(rows):
             if recovered in report:
                 gains = _difference_cells(report["difference"][f"{method}_minus_masked"])
                 shares = [percent(report[recovered][figure]) for figure in ("auc", "0.01", "0.001")]

@@ -66,7 +66,8 @@ def compare_methods(methods: Methods, boot: BootstrapResult | None) -> dict[str,
     Returns:
         `recovered`: (completed - masked) / (clean - masked) for AUC and TPRs, None where masks cost nothing;
         `difference`: `completed_minus_masked` with intervals paired over methods;
-        where there is a fused method, `recovered_fused` and two differences of it as well;
+        where there is a fused or a refined method, `recovered_fused`, `recovered_refined` and two differences of each
+        as well;
         `harmlessness`: `clean_completed` minus `clean`, where that was measured;
         `bootstrap`: subjects, replicates.
     """
@@ -75,10 +76,12 @@ def compare_methods(methods: Methods, boot: BootstrapResult | None) -> dict[str,
         "difference": {"completed_minus_masked": _difference(methods, boot, "completed", "masked")},
         "bootstrap": {"subjects": boot.subjects, "replicates": boot.replicates} if boot else None,
     }
-    if "fused" in methods:
-        report["recovered_fused"] = _recovered(methods, "fused")
+    for method in ("refined", "fused"):
+        if method not in methods:
+            continue
+        report[f"recovered_{method}"] = _recovered(methods, method)
         for other in ("masked", "completed"):
-            report["difference"][f"fused_minus_{other}"] = _difference(methods, boot, "fused", other)
+            report["difference"][f"{method}_minus_{other}"] = _difference(methods, boot, method, other)
     if "clean_completed" in methods:
         report["harmlessness"] = _difference(methods, boot, "clean_completed", "clean")
     return report

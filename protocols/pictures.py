@@ -11,25 +11,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maskfix.base import BoolArray, DoubleArray, FloatArray, Landmarks, UInt8Array, check_range
+from maskfix.base import BoolArray, DoubleArray, FloatArray, Landmarks, UInt8Array, check_choice, check_range
 from maskfix.occlude import PAPER_KINDS, OcclusionRecord, parse_kind
 
-METHODS = ("clean", "masked", "completed", "fused", "clean_completed")
+METHODS = ("clean", "masked", "completed", "refined", "fused", "clean_completed")
 """What a probe can have gone through; gallery pictures are always clean."""
 
+ALIGNMENTS = ("clean", "masked")
+"""Which picture of a masked probe gives the landmarks that it is cut out by, see `ProbeSettings.align`."""
 
-def methods_of(fuse: float | None, clean_completed: bool) -> tuple[str, ...]:
+
+def methods_of(fuse: float | None, clean_completed: bool, align: str = "clean") -> tuple[str, ...]:
     """Those of `METHODS` that a run measures.
 
     Args:
         fuse: Share of the completed face in the fused embedding; without it there is no fused method.
         clean_completed: Whether clean probes are completed as well.
+        align: One of `ALIGNMENTS`; landmarks are refined where the masked picture gives them.
 
     Example:
         >>> methods_of(None, clean_completed=False)
         ('clean', 'masked', 'completed')
+        >>> methods_of(None, clean_completed=False, align="masked")
+        ('clean', 'masked', 'completed', 'refined')
     """
-    absent = {"fused": fuse is None, "clean_completed": not clean_completed}
+    absent = {"refined": align == "clean", "fused": fuse is None, "clean_completed": not clean_completed}
     return tuple(method for method in METHODS if not absent.get(method))
 
 
@@ -63,7 +69,13 @@ class ProbeSettings:
         kinds: Mask kinds to draw from.
         workers: Threads that read and mask photographs while the networks run.
         fuse: Share of the completed face in the fused embedding, in [0, 1]; the rest is the masked face's. None leaves
-            the fused method out. Choose it on other data than is tested on.
+            the fused method out. Choose it on other data than is tested on. Where there is a refined method, its face
+            is the completed one.
+        align: `clean`: masked and completed probes are cut out by the landmarks of the clean photograph, so that only
+            pixels differ between methods, as papers have it. `masked`: by those that a detector finds on the masked
+            photograph, as it is in use; a probe on which it finds no face has no embedding. The method `refined` then
+            is the completion made and cut out by landmarks found again on the completed photograph
+            (`maskfix.Deoccluder.refine`).
     """
 
     seed: int = 0
@@ -72,9 +84,10 @@ class ProbeSettings:
     kinds: tuple[str, ...] = PAPER_KINDS
     workers: int = 2
     fuse: float | None = None
+    align: str = "clean"
 
     def __post_init__(self) -> None:
-        """Refuse sizes out of range and unknown kinds.
+        """Refuse sizes out of range, unknown kinds and an unknown alignment.
 
         Raises:
             InputError: If something is out of range.
@@ -83,13 +96,14 @@ class ProbeSettings:
         check_range("workers", self.workers, 1, 256)
         if self.fuse is not None:
             check_range("fuse", self.fuse, 0, 1)
+        check_choice("align", self.align, ALIGNMENTS)
         for kind in self.kinds:
             parse_kind(kind)
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods that a run with these settings measures."""
-        return methods_of(self.fuse, self.clean_completed)
+        return methods_of(self.fuse, self.clean_completed, self.align)
 
 
 class Pictures(NamedTuple):
@@ -148,7 +162,8 @@ class EmbeddedPictures:
             completion against before (inf where nothing changed).
         records: What was put on each probe, in the order of the pictures.
         examples: The probes asked for, in the order asked.
-        counts: Crops that each method embedded (once for all recognisers), and `faces completed`.
+        counts: Crops that each method embedded (once for all recognisers), `faces completed`, and, where the masked
+            pictures give the landmarks, `masked without a face`.
         seconds: Wall time of each stage.
     """
 

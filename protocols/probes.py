@@ -2,7 +2,8 @@
 
 Only pixels change between the methods. Each photograph is masked, and completed, as a whole picture, and is then
 aligned with the landmarks of the clean photograph; so a difference between methods is never one of detection (the
-convention of the paper and of the Self-restrained Triplet Loss benchmark).
+convention of the paper and of the Self-restrained Triplet Loss benchmark). With `ProbeSettings.align` "masked" it is
+the other way round: masked probes are detected as a user's are, and every method has to do with what is found there.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maskfix.align import align
+from maskfix.align import LandmarkDetector, align, find_again, find_with
 from maskfix.base import (
     BoolArray,
     Completion,
@@ -60,6 +61,7 @@ def embed_pictures(
     restorer: Restorer,
     embedders: Sequence[Embedder],
     settings: ProbeSettings,
+    aligner: LandmarkDetector | None = None,
     examples: Sequence[int] = (),
     progress: Progress = silent,
 ) -> EmbeddedPictures:
@@ -75,15 +77,19 @@ def embed_pictures(
         restorer: Completes photographs.
         embedders: Recognisers; they share masks and completions.
         settings: How the probes are made.
+        aligner: Finds the landmarks of masked photographs, where the settings align by them.
         examples: Rows of probes whose crops are wanted for a panel; those without a face are left out.
         progress: Told about the pictures, as stage `pictures`.
 
     Raises:
         ImageError: If a picture cannot be read.
-        InputError: If `restorer` gives another number of photographs back.
+        InputError: If `restorer` gives another number of photographs back, or the settings align by masked photographs
+            and there is no aligner.
         EmbedderError: If an embedder gives arrays of another shape than it says.
     """
-    return _Pass(pictures, occluder, restorer, embedders, settings, examples).run(progress)
+    if settings.align == "masked" and aligner is None:
+        raise InputError("aligner: align='masked' needs a detector that finds the landmarks of masked photographs")
+    return _Pass(pictures, occluder, restorer, embedders, settings, aligner, examples).run(progress)
 
 
 class _Pass:
@@ -96,9 +102,10 @@ class _Pass:
         restorer: Restorer,
         embedders: Sequence[Embedder],
         settings: ProbeSettings,
+        aligner: LandmarkDetector | None,
         examples: Sequence[int],
     ) -> None:
-        self.pictures, self.settings = pictures, settings
+        self.pictures, self.settings, self.aligner = pictures, settings, aligner
         self.occluder, self.restorer, self.embedders = occluder, restorer, embedders
         self.canonical = canonical_layout(restorer.size)
         self.wanted = {row: place for place, row in enumerate(examples)}
@@ -157,7 +164,7 @@ class _Pass:
 
     def _embed_batch(self, batch: list[_Ready]) -> None:
         """All methods of one batch."""
-        self._embed("clean", batch, [item.photo for item in batch])
+        self._embed("clean", batch, [item.photo for item in batch], self._five(batch))
         probes = [item for item in batch if item.record is not None]
         if not probes:
             return
@@ -165,52 +172,80 @@ class _Pass:
             if item.record is not None:
                 self.out.records.append(item.record)
                 self.out.unmasked[item.row] = not item.record.ok
-        self._embed("masked", probes, [item.masked for item in probes])
-        completed, completion = self._restore(probes, [item.masked for item in probes])
-        self._embed("completed", probes, completed)
-        with Clock(self.out.seconds, "picture metrics"):
-            self._judge(probes, completed, completion)
+        self._embed_masked(*self._seen(probes))
         if self.settings.clean_completed:
-            again, harmless = self._restore(probes, [item.photo for item in probes])
-            self._embed("clean_completed", probes, again)
-            rows = [item.row for item in probes]
-            self.out.figures["clean_coverage"][rows] = harmless.coverage
-            before, after = (self._crops(probes, p, self.canonical) for p in ([item.photo for item in probes], again))
-            self.out.figures["clean_psnr"][rows] = psnr(after, before)
+            self._embed_clean_completed(probes)
+
+    def _seen(self, probes: list[_Ready]) -> tuple[list[_Ready], FloatArray]:
+        """The probes whose face is found with the mask on, and the five points that they are cut out by."""
+        if self.settings.align == "clean" or self.aligner is None:
+            return probes, self._five(probes)
+        with Clock(self.out.seconds, "landmarks of masked probes"):
+            found = [landmarks.five for landmarks in self.aligner.detect([item.masked for item in probes])]
+        self.out.counts["masked without a face"] += sum(five is None for five in found)
+        seen = [item for item, five in zip(probes, found, strict=True) if five is not None]
+        return seen, np.asarray([five for five in found if five is not None], np.float32).reshape(-1, 5, 2)
+
+    def _embed_masked(self, probes: list[_Ready], five: FloatArray) -> None:
+        """Masked probes as they are, completed, and completed with landmarks found again."""
+        if not probes:
+            return
+        masked = [item.masked for item in probes]
+        self._embed("masked", probes, masked, five)
+        completed, completion = self._restore(masked, five)
+        self._embed("completed", probes, completed, five)
+        with Clock(self.out.seconds, "picture metrics"):
+            self._judge(probes, completed, completion, five)
+        if "refined" in self.settings.methods and self.aligner is not None:
+            with Clock(self.out.seconds, "landmarks of completed probes"):
+                again = find_again(completed, five, find_with(self.aligner))
+            refined, _ = self._restore(masked, again)
+            self._embed("refined", probes, refined, again)
+
+    def _embed_clean_completed(self, probes: list[_Ready]) -> None:
+        """Clean probes after completion: what it costs where there is nothing to complete."""
+        photos, five, rows = [item.photo for item in probes], self._five(probes), [item.row for item in probes]
+        again, harmless = self._restore(photos, five)
+        self._embed("clean_completed", probes, again, five)
+        self.out.figures["clean_coverage"][rows] = harmless.coverage
+        before, after = (self._crops(pictures, five, self.canonical) for pictures in (photos, again))
+        self.out.figures["clean_psnr"][rows] = psnr(after, before)
 
     def _fuse(self) -> None:
         """Mix the embeddings of the masked and the completed face."""
         share = self.settings.fuse
         if share is None:
             return
+        whole = "refined" if "refined" in self.settings.methods else "completed"
         for vectors, valid in zip(self.out.vectors, self.out.valid, strict=True):
-            vectors["fused"][:] = unit_rows(share * vectors["completed"] + (1 - share) * vectors["masked"])
-            valid["fused"][:] = valid["completed"] & valid["masked"]
+            vectors["fused"][:] = unit_rows(share * vectors[whole] + (1 - share) * vectors["masked"])
+            valid["fused"][:] = valid[whole] & valid["masked"]
             vectors["fused"][~valid["fused"]] = 0
 
     def _five(self, batch: Sequence[_Ready]) -> FloatArray:
-        """The five points of each photograph, `(N, 5, 2)`."""
+        """The five points of each clean photograph, `(N, 5, 2)`."""
         return np.asarray([self.pictures.landmarks[item.row].five for item in batch], dtype=np.float32)
 
-    def _restore(self, batch: Sequence[_Ready], photos: list[UInt8Array]) -> tuple[list[UInt8Array], Completion]:
+    def _restore(self, photos: list[UInt8Array], five: FloatArray) -> tuple[list[UInt8Array], Completion]:
         """Complete whole photographs."""
         with Clock(self.out.seconds, "complete"):
-            restored, completion = self.restorer.restore_batch(photos, self._five(batch))
+            restored, completion = self.restorer.restore_batch(photos, five)
         self.out.counts["faces completed"] += len(photos)
         if len(restored) != len(photos) or len(completion.coverage) != len(photos):
             raise InputError(f"restorer: expected {len(photos)} photographs back, got {len(restored)}")
         return restored, completion
 
-    def _crops(self, batch: Sequence[_Ready], photos: Sequence[UInt8Array], layout: CropLayout) -> UInt8Array:
-        """Crops of photographs by the landmarks of their clean originals, `(N, S, S, 3)`."""
-        return np.stack([align(photo, five, layout)[0] for photo, five in zip(photos, self._five(batch), strict=True)])
+    @staticmethod
+    def _crops(photos: Sequence[UInt8Array], five: FloatArray, layout: CropLayout) -> UInt8Array:
+        """Crops of photographs, `(N, S, S, 3)`."""
+        return np.stack([align(photo, points, layout)[0] for photo, points in zip(photos, five, strict=True)])
 
-    def _embed(self, method: str, batch: Sequence[_Ready], photos: Sequence[UInt8Array]) -> None:
+    def _embed(self, method: str, batch: Sequence[_Ready], photos: Sequence[UInt8Array], five: FloatArray) -> None:
         """Embed photographs with every recogniser."""
         rows = np.array([item.row for item in batch])
         with Clock(self.out.seconds, "align"):
             layouts = {embedder.layout for embedder in self.embedders}
-            crops = {layout: self._crops(batch, photos, layout) for layout in layouts}
+            crops = {layout: self._crops(photos, five, layout) for layout in layouts}
         self.out.counts[method] += len(batch)
         for place, embedder in enumerate(self.embedders):
             with Clock(self.out.seconds, f"embed {embedder.name}"):
@@ -225,13 +260,15 @@ class _Pass:
             self.out.vectors[place][method][rows[unit]] = vectors[unit]
             self.out.valid[place][method][rows[unit]] = True
 
-    def _judge(self, batch: Sequence[_Ready], completed: Sequence[UInt8Array], completion: Completion) -> None:
-        """Compare completed and masked crops with the clean ones, and keep the crops of examples."""
-        rows, figures = [item.row for item in batch], self.out.figures
-        clean = self._crops(batch, [item.photo for item in batch], self.canonical)
-        masked = self._crops(batch, [item.masked for item in batch], self.canonical)
+    def _judge(
+        self, batch: Sequence[_Ready], completed: Sequence[UInt8Array], completion: Completion, seen: FloatArray
+    ) -> None:
+        """Compare completed and masked pictures with the clean ones, in the clean ones' crops; keep examples."""
+        rows, figures, five = [item.row for item in batch], self.out.figures, self._five(batch)
+        photos, masks = [item.photo for item in batch], [item.masked for item in batch]
+        clean, masked = (self._crops(pictures, five, self.canonical) for pictures in (photos, masks))
         inside = self._mask_crops(batch)
-        made = self._crops(batch, completed, self.canonical)
+        made = self._crops(completed, five, self.canonical)
         for prefix, crops in (("", made), ("masked_", masked)):
             figures[f"{prefix}psnr"][rows] = psnr(crops, clean)
             figures[f"{prefix}psnr_inside"][rows] = psnr(crops, clean, inside)
@@ -242,11 +279,13 @@ class _Pass:
         figures["true_coverage"][rows] = inside.mean(axis=(1, 2))
         for place, row in enumerate(rows):
             if row in self.wanted:
+                # All of an example in the crop that the network saw.
+                pair = [align(photo, seen[place], self.canonical)[0] for photo in (photos[place], masks[place])]
                 own = (completion.images[place], completion.occlusion[place], completion.uv[place])
-                arrays = (array.copy() for array in (clean[place], masked[place], *own))
+                arrays = (array.copy() for array in (*pair, *own))
                 self.out.examples.append(Example(row, self._kind(row), *arrays))
 
     def _mask_crops(self, batch: Sequence[_Ready]) -> BoolArray:
         """The masks in the canonical crop, `(N, S, S)` bool."""
         grey = [np.repeat(item.mask[..., None].astype(np.uint8) * 255, 3, axis=2) for item in batch]
-        return np.asarray(self._crops(batch, grey, self.canonical)[..., 0] >= 128, dtype=np.bool_)
+        return np.asarray(self._crops(grey, self._five(batch), self.canonical)[..., 0] >= 128, dtype=np.bool_)

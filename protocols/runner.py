@@ -14,7 +14,7 @@ from maskfix.base import FloatArray, check_range
 from maskfix.embed.base import Embedder
 from maskfix.occlude import Occluder, generator_for
 from protocols.base import Integers, Progress, Restorer, Trials, orient, silent
-from protocols.landmark_cache import LandmarkCache, find_landmarks
+from protocols.landmark_cache import FoundLandmarks, LandmarkCache, find_landmarks
 from protocols.lfw import LfwDataset
 from protocols.pictures import Clock, EmbeddedPictures, Pictures, ProbeSettings
 from protocols.probes import embed_pictures
@@ -84,18 +84,20 @@ def run_lfw(
     embedders: Sequence[Embedder],
     cache: str | Path,
     settings: LfwSettings | None = None,
+    aligner: LandmarkDetector | None = None,
     progress: Progress = silent,
 ) -> LfwResult:
     """Run View 2: clean gallery against clean, masked and completed probes.
 
     Args:
         dataset: The pictures and pairs.
-        detector: Finds the landmarks of the clean pictures, which align all methods.
+        detector: Finds the landmarks of the clean pictures, which place the masks.
         occluder: Puts the masks on.
         restorer: Completes photographs.
         embedders: Recognisers; they share landmarks, masks and completions.
         cache: Folder for the landmarks.
         settings: How to run; the defaults when None.
+        aligner: Finds the five points by which pictures are cut out, of clean ones too; the detector when None.
         progress: Told about the stages `landmarks`, `pictures` and `bootstrap`.
 
     Returns:
@@ -109,6 +111,8 @@ def run_lfw(
     seconds: dict[str, float] = {}
     with Clock(seconds, "landmarks"):
         found = find_landmarks(dataset.paths, detector, LandmarkCache(cache, detector), progress)
+        if aligner is not None:
+            found = _aligned_by(found, find_landmarks(dataset.paths, aligner, LandmarkCache(cache, aligner), progress))
     probe = np.zeros(len(dataset.paths), dtype=np.bool_)
     probe[trials.probe] = True
     shown = choose_examples(trials.probe, [item.ok for item in found.landmarks], settings.probes.seed)
@@ -118,6 +122,7 @@ def run_lfw(
         restorer=restorer,
         embedders=embedders,
         settings=settings.probes,
+        aligner=aligner or detector,
         examples=shown,
         progress=progress,
     )
@@ -130,6 +135,15 @@ def run_lfw(
     with Clock(result.seconds, "scores and bootstrap"):
         _evaluate(result, settings, progress)
     return result
+
+
+def _aligned_by(masks: FoundLandmarks, faces: FoundLandmarks) -> FoundLandmarks:
+    """Mask points of one detector with the five points of another; no face where either found none."""
+    landmarks = [
+        five._replace(mask=mask.mask) if mask.ok else mask
+        for mask, five in zip(masks.landmarks, faces.landmarks, strict=True)
+    ]
+    return FoundLandmarks(landmarks, masks.detected + faces.detected)
 
 
 def choose_examples(probes: Integers, ok: Sequence[bool], seed: int, count: int = EXAMPLES) -> list[int]:

@@ -1,5 +1,6 @@
 """Landmark detectors behind one protocol, and the warp between a photograph and a canonical crop."""
 
+from maskfix.align.again import Find, find_again, find_with
 from maskfix.align.base import LandmarkDetector, mask_points_from_five
 from maskfix.align.factory import list_detectors, load_detector
 from maskfix.align.similarity import (
@@ -14,9 +15,12 @@ from maskfix.align.similarity import (
 )
 
 __all__ = [
+    "Find",
     "LandmarkDetector",
     "align",
     "estimate_similarity",
+    "find_again",
+    "find_with",
     "fit_layout",
     "invert_affine",
     "list_detectors",

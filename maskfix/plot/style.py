@@ -19,6 +19,7 @@ METHOD_COLOURS = {
     "clean": "#6E6E6E",
     "masked": "#D55E00",
     "completed": "#0072B2",
+    "refined": "#56B4E9",
     "fused": "#CC79A7",
     "clean_completed": "#009E73",
 }
@@ -32,6 +33,7 @@ METHOD_LINES = {
     "clean": (0, (5, 1.6)),
     "masked": (0, (1.4, 1.2)),
     "completed": "-",
+    "refined": (0, (8, 1.2)),
     "fused": (0, (3, 1, 1, 1)),
     "clean_completed": (0, (0.8, 4)),
 }
