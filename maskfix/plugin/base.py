@@ -99,6 +99,8 @@ class FaceCompletion:
         original: Embedding of the face as it was; in `observe` and `fuse` only, elsewhere None.
         completed: Embedding of the completed face; likewise.
         early: Whether the early look alone decided that the face is clean: nothing was decoded. In `gate` only.
+        landmarks: The five points that the completed face was cut out by, `(5, 2)` in pixels of the photograph, where
+            they were found again after completion; None where the detector's own were kept.
     """
 
     # Printed, a face should tell in a line what was done with it, not its pixels.
@@ -111,6 +113,7 @@ class FaceCompletion:
     original: Any = field(default=None, repr=False)
     completed: Any = field(default=None, repr=False)
     early: bool = False
+    landmarks: FloatArray | None = field(default=None, repr=False)
 
     @property
     def crop_bgr(self) -> UInt8Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.align import align
+from maskfix.align import Find, align, find_again, fit_layout, paste
 from maskfix.base import (
     BoolArray,
     CropLayout,
+    DoubleArray,
     InputError,
     UInt8Array,
     arcface_layout,
@@ -28,6 +30,7 @@ from maskfix.plugin.base import (
     Completer,
     FaceCompletion,
     LastResult,
+    SeamResult,
     SeamSettings,
     embed_by_mode,
 )
@@ -47,12 +50,17 @@ def attach(
     deoccluder: Deoccluder | str | Path | None = None,
     device: str = "auto",
     reopen: bool = True,
+    refine: bool = True,
 ) -> Any:
     """Put the completion before the recogniser of an insightface FaceAnalysis.
 
     Detection, landmarks, gender and age go on seeing the photograph. Recognition sees the face completed, where the
     mode says so; the completion is made from the whole photograph, all faces in one call of the network. Every face
     carries `face.completion`, a `FaceCompletion`. Undone by `detach`.
+
+    Under a mask a detector guesses nose and mouth, and recognition suffers from the crop that is cut askew. So the
+    application's detector is asked again on the photograph with the occluded faces completed, and these are completed
+    and cut out anew by what it finds (`refine`). `face.kps` stays what it was.
 
     Args:
         app: A `FaceAnalysis` with a recognition model.
@@ -64,6 +72,8 @@ def attach(
         reopen: Whether the application's sessions that run on the CPU are opened again, so that their threads sleep
             between two calls: they spin by default, and the completion takes twice the time then on two cores. They
             give the same to the bit, and stay so after `detach`.
+        refine: Whether the landmarks of occluded faces are found again after completion: one more detection a
+            photograph with such faces, and one more call of the network.
 
     Returns:
         `app` itself.
@@ -84,7 +94,8 @@ def attach(
         )
     if reopen:
         reopen_sessions(models.values())
-    seam = CompletedRecogniser(models[_TASK], Completer(deoccluder, settings, device))
+    find = _FindWithApp(app) if refine and hasattr(app, "det_model") else None
+    seam = CompletedRecogniser(models[_TASK], Completer(deoccluder, settings, device), find)
     get = _AttachedGet(app, seam)
     models[_TASK] = seam
     app.get = get
@@ -145,24 +156,39 @@ class _AttachedGet:
         return faces
 
 
+class _FindWithApp:
+    """The faces of a photograph by an application's own detector, as a `maskfix.align.Find` of BGR pictures."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def __call__(self, img: UInt8Array) -> NDArray[Any]:
+        """Ask as `FaceAnalysis.get` asks; a detector that gives no landmarks finds nothing."""
+        points = self.app.det_model.detect(img, max_num=0, metric="default")[1]
+        return np.zeros((0, 5, 2)) if points is None or not len(points) else np.asarray(points)
+
+
 class CompletedRecogniser:
     """An insightface recogniser with the completion before it; whatever else it has is passed through.
 
     Args:
         recogniser: An `ArcFaceONNX`, or what has its `get`, `get_feat` and `input_size`.
         completer: The network and its settings.
+        find: Finds the faces of a completed BGR photograph again, for `get` and `get_batch`; None to keep the points.
 
     Attributes:
         recogniser: The wrapped recogniser, untouched.
         completer: The network and its settings.
+        find: As given.
         last: What is told of the faces of this thread's last call of `get_feat`, a `FaceCompletion` each.
     """
 
-    _OWN = frozenset({"recogniser", "completer", "_last"})
+    _OWN = frozenset({"recogniser", "completer", "find", "_last"})
 
-    def __init__(self, recogniser: Any, completer: Completer) -> None:
+    def __init__(self, recogniser: Any, completer: Completer, find: Find | None = None) -> None:
         self.recogniser = recogniser
         self.completer = completer
+        self.find = find
         self._last = LastResult()
 
     def __getattr__(self, name: str) -> Any:
@@ -212,9 +238,12 @@ class CompletedRecogniser:
             return
         _check_bgr("img", img)
         blind = self.completer.deoccluder(self._device())
-        crops_bgr = [align(img, _landmarks(face), blind.layout)[0] for face in faces]
-        before = np.ascontiguousarray(np.stack(crops_bgr)[..., ::-1])
+        five = np.stack([_landmarks(face) for face in faces])
+        before = _canonical(img, five, blind)
         result = self.completer.complete(before, self._device())
+        moved = np.zeros(len(faces), np.bool_)
+        if self.find is not None:
+            moved = self._refine(img, five, before, result, self.find)
         layout, completed = self._layout(), result.completion.images
 
         def embed(rows: BoolArray) -> NDArray[Any]:
@@ -222,7 +251,9 @@ class CompletedRecogniser:
             matrix = relate(layout, canonical_layout(blind.size)) if rows.any() else None
             return np.stack(
                 [
-                    self._embed_completed(img, face, matrix, before[i], completed[i])
+                    self._embed_completed(
+                        img, five[i] if moved[i] else np.asarray(face.kps), matrix, before[i], completed[i]
+                    )
                     if rows[i] and matrix is not None
                     else np.asarray(self.recogniser.get(img, face))
                     for i, face in enumerate(faces)
@@ -230,17 +261,52 @@ class CompletedRecogniser:
             )
 
         embeddings, told = embed_by_mode(self.completer, result, embed)
-        for face, embedding, completion in zip(faces, embeddings, told, strict=True):
+        for i, (face, embedding, completion) in enumerate(zip(faces, embeddings, told, strict=True)):
             face.embedding = embedding.copy()
-            face.completion = completion
+            face.completion = replace(completion, landmarks=five[i].astype(np.float32)) if moved[i] else completion
+
+    def _refine(
+        self, img: NDArray[Any], five: DoubleArray, before: UInt8Array, result: SeamResult, find: Find
+    ) -> BoolArray:
+        """Find the points of occluded faces again on the completed photograph, and complete these faces anew.
+
+        Args:
+            img: `(H, W, 3)` uint8 BGR.
+            five: `(N, 5, 2)`, changed in place.
+            before: `(N, S, S, 3)` uint8 RGB, the canonical crops, changed in place.
+            result: What the completer made of them, whose arrays are changed in place.
+            find: What finds faces.
+
+        Returns:
+            Whose points have moved, `(N,)` bool.
+        """
+        moved = np.zeros(len(five), np.bool_)
+        rows = np.flatnonzero(self.completer.occluded(result.completion.coverage))
+        if not len(rows):
+            return moved
+        blind, photo_bgr = self.completer.deoccluder(self._device()), np.asarray(img)
+        for row in rows:
+            after = result.completion.images[row]
+            changed = (after != before[row]).any(-1).astype(np.float32)
+            photo_bgr = paste(photo_bgr, after[..., ::-1], fit_layout(five[row], blind.layout), changed)
+        found = find(photo_bgr)
+        again = find_again([photo_bgr] * len(rows), five[rows], lambda _: found)
+        moved[rows] = (again != five[rows].astype(np.float32)).any((1, 2))
+        if moved.any():
+            five[moved] = again[moved[rows]]
+            before[moved] = _canonical(img, five[moved], blind)
+            second: Any = zip(result.completion, blind.complete(before[moved]), strict=True)
+            for whole, part in second:
+                whole[moved] = part
+        return moved
 
     def _embed_completed(
-        self, img: NDArray[Any], face: Any, matrix: NDArray[Any], before: UInt8Array, after: UInt8Array
+        self, img: NDArray[Any], five: NDArray[Any], matrix: NDArray[Any], before: UInt8Array, after: UInt8Array
     ) -> NDArray[Any]:
         """Embed the library's own crop with the completion in it, where the network saw something to complete."""
         from insightface.utils import face_align
 
-        crop_bgr = face_align.norm_crop(img, landmark=np.asarray(face.kps), image_size=self.recogniser.input_size[0])
+        crop_bgr = face_align.norm_crop(img, landmark=five, image_size=self.recogniser.input_size[0])
         crop_bgr = from_canonical(crop_bgr, before[..., ::-1], after[..., ::-1], matrix)
         return np.asarray(self.recogniser.get_feat(crop_bgr)).flatten()
 
@@ -309,6 +375,12 @@ def _check_bgr(name: str, picture: Any) -> None:
             "give (255 * picture).round().astype('uint8')"
         )
     check_photo(name, picture)
+
+
+def _canonical(img: NDArray[Any], five: NDArray[Any], blind: Deoccluder) -> UInt8Array:
+    """Canonical crops of a BGR photograph, `(N, S, S, 3)` uint8 RGB."""
+    crops_bgr = np.stack([align(img, points, blind.layout)[0] for points in five])
+    return np.ascontiguousarray(crops_bgr[..., ::-1])
 
 
 def _landmarks(face: Any) -> NDArray[Any]:
