@@ -147,10 +147,18 @@ class Verification(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """Two pictures and what was found on them."""
+    """Two pictures and what was found on them.
+
+    Attributes:
+        photos: The pictures, RGB.
+        five: The five points of each face, `(2, 5, 2)`.
+        refined: The same for the completed faces: found again after completion where a face is occluded.
+        counts: How many faces each picture shows.
+    """
 
     photos: tuple[UInt8Array, UInt8Array]
     five: FloatArray
+    refined: FloatArray
     counts: tuple[int, int]
 
 
@@ -187,9 +195,11 @@ def run_verify(
     blind = Deoccluder.from_pretrained(settings.weights, settings.device)
     finder = FaceFinder(settings.detector, resolve_device(settings.device))
     found = [finder.require(photo, path) for photo, path in zip(photos, (first, second), strict=True)]
-    pair = _Pair(photos, np.stack([points[0] for points in found]), (len(found[0]), len(found[1])))
+    five = np.stack([points[0] for points in found])
+    refined = blind.refine(photos, five, finder.find, settings.coverage)
+    pair = _Pair(photos, five, refined, (len(found[0]), len(found[1])))
     completer = Completer(blind, settings.seam)
-    restored, result = complete_photos(completer, pair.photos, pair.five)
+    restored, result = complete_photos(completer, pair.photos, pair.refined)
     similarities = _similarities(recogniser, pair, restored, result, completer)
     faces = tuple(
         Face(str(path), count, round(float(covered), 4), bool(seen))
@@ -222,7 +232,7 @@ def _similarities(
     recogniser: Embedder, pair: _Pair, restored: list[UInt8Array], result: SeamResult, completer: Completer
 ) -> tuple[float, float, float]:
     """The similarity that decides, that of the pictures as they came, and that of both faces completed."""
-    five = np.concatenate([pair.five, pair.five])
+    five = np.concatenate([pair.five, pair.refined])
     photos = (*pair.photos, *restored)
     crops = [align(photo, points, recogniser.layout)[0] for photo, points in zip(photos, five, strict=True)]
     vectors = recogniser.embed(np.stack(crops)).astype(np.float64)
@@ -294,7 +304,9 @@ def _write_panel(path: Path, pair: _Pair, blind: Deoccluder, completion: Complet
     """Write a panel: a row a face; as it came, completed, occlusion."""
     from maskfix.plot import CompletionPanelDisplay
 
-    crops = np.stack([align(photo, five, blind.layout)[0] for photo, five in zip(pair.photos, pair.five, strict=True)])
+    crops = np.stack(
+        [align(photo, five, blind.layout)[0] for photo, five in zip(pair.photos, pair.refined, strict=True)]
+    )
     columns: dict[str, NDArray[Any]] = {
         "as it came": crops,
         "completed": completion.images,

@@ -118,12 +118,15 @@ def test_rate__chooses_the_threshold(
 
 
 def by_hand(folder: Path, finder: FaceFinder, recogniser: Embedder, restorer: Deoccluder | None) -> Any:
-    """Embeddings of both pictures, `(2, D)`."""
+    """Embeddings of both pictures, `(2, D)`; completed ones by the points found on the completed picture."""
     crops = []
     for name in ("a.png", "b.png"):
         photo = read_image(folder / name)
         five = finder.find(photo)[0]
-        crops.append(align(restorer.restore(photo, five) if restorer else photo, five, recogniser.layout)[0])
+        if restorer is not None:
+            five = finder.find(restorer.restore(photo, five))[0]
+            photo = restorer.restore(photo, five)
+        crops.append(align(photo, five, recogniser.layout)[0])
     return recogniser.embed(np.stack(crops)).astype(np.float64)
 
 
