@@ -5,7 +5,8 @@
 Names, arguments and returned values are those of face_recognition 1.3 (Geitgey). It stands on the same dlib and the
 same four model files, taken from `dlib-bin` and `face-recognition-models` (`pip install maskfix[dlib]`), so it needs no
 build of dlib and no face_recognition. Only `face_encodings` differs, and only for occluded faces: with the gate, the
-encodings of all others are those of the package, to the bit. `configure` chooses another mode; `last.faces` tells what
+encodings of all others are those of the package, to the bit. Under a mask dlib guesses where nose and mouth are, so its
+landmarks are asked for again on the completed face. `configure` chooses another mode; `last.faces` tells what
 was made of the faces of the last call, in each thread apart.
 
 dlib's detectors know no masks. `face_locations(image, model="cnn")` finds more masked faces than the default `hog`;
@@ -122,17 +123,18 @@ def face_encodings(
         TypeError: From dlib, if the picture is no uint8 RGB.
     """
     shapes = _shapes(face_image, known_face_locations, model)
-    encode = functools.partial(_encode, shapes=shapes, num_jitters=num_jitters)
+    encode = functools.partial(_encode, num_jitters=num_jitters)
     colour = isinstance(face_image, np.ndarray) and face_image.dtype == np.uint8 and face_image.shape[2:] == (3,)
     if not shapes or not colour:
         # dlib has its own words for pictures that it does not take.
         last.faces = ()
-        return list(encode([face_image] * len(shapes)))
-    completed = CompletedPhoto(_COMPLETER, face_image, _five(face_image, known_face_locations, shapes))
+        return list(encode([face_image] * len(shapes), shapes))
+    completed, refined = _complete(face_image, shapes, model)
 
     def embed(faces: BoolArray) -> DoubleArray:
         picture = completed.picture(faces)
-        return np.stack(encode([picture if seen else face_image for seen in faces]))
+        chosen = [again if seen else shape for seen, again, shape in zip(faces, refined, shapes, strict=True)]
+        return np.stack(encode([picture if seen else face_image for seen in faces], chosen))
 
     encodings, last.faces = _with_faces(embed_by_mode(_COMPLETER, completed.result, embed))
     return [row.copy() for row in encodings]
@@ -140,6 +142,24 @@ def face_encodings(
 
 def _with_faces(outcome: tuple[Any, list[Any]]) -> tuple[DoubleArray, tuple[Any, ...]]:
     return outcome[0], tuple(outcome[1])
+
+
+def _complete(picture: UInt8Array, shapes: Sequence[Any], model: str) -> tuple[CompletedPhoto, list[Any]]:
+    """The faces completed by the landmarks that dlib sees on their completion; and those that it sees then.
+
+    The rectangle of a face stays what it was. The shapes of faces that are not occluded do, too.
+    """
+    five = _five(picture, shapes)
+    completed = CompletedPhoto(_COMPLETER, picture, five)
+    occluded = _COMPLETER.occluded(completed.result.completion.coverage)
+    if not occluded.any():
+        return completed, list(shapes)
+    # Two rounds: the first completion sat askew, so its landmarks only serve to make the second.
+    five[occluded] = _five(completed.picture(occluded), [shapes[i] for i in np.flatnonzero(occluded)])
+    completed = CompletedPhoto(_COMPLETER, picture, five)
+    seen, predictor = completed.picture(occluded), _model("small" if model == "small" else "large")
+    again = [predictor(seen, shape.rect) if hidden else shape for shape, hidden in zip(shapes, occluded, strict=True)]
+    return completed, again
 
 
 def _encode(pictures: Sequence[UInt8Array], shapes: Sequence[Any], num_jitters: int) -> list[DoubleArray]:
@@ -151,13 +171,9 @@ def _encode(pictures: Sequence[UInt8Array], shapes: Sequence[Any], num_jitters: 
     ]
 
 
-def _five(picture: UInt8Array, locations: Sequence[Location] | None, shapes: Sequence[Any]) -> DoubleArray:
-    """ArcFace's five points of each face, `(N, 5, 2)`; dlib's own five have no mouth, so its 68 are asked."""
-    if shapes[0].num_parts != 68:
-        # The rectangles of the faces that were found are in the shapes, so no face is looked for again.
-        boxes = [shape.rect for shape in shapes] if locations is None else [_rectangle(place) for place in locations]
-        shapes = [_model("large")(picture, box) for box in boxes]
-    points = np.array([_points(shape) for shape in shapes], np.float64)
+def _five(picture: UInt8Array, shapes: Sequence[Any]) -> DoubleArray:
+    """ArcFace's five points of the faces whose rectangles some shapes have, `(N, 5, 2)`, as dlib's 68 points tell."""
+    points = np.array([_points(_model("large")(picture, shape.rect)) for shape in shapes], np.float64)
     eyes = [points[:, 36:42].mean(1), points[:, 42:48].mean(1)]
     return np.stack([*eyes, points[:, 30], points[:, 48], points[:, 54]], axis=1)
 
