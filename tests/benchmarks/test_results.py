@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks.schema import validate_report
-from benchmarks.table import format_recognisers, read_reports
+from benchmarks.table import format_recognisers, format_summary, read_reports
 from maskfix.weights import read_manifest
 
 ROOT = Path(__file__).parents[2]
-RESULTS = sorted((ROOT / "benchmarks" / "results").glob("lfw--*.json"))
+FOLDER = ROOT / "benchmarks" / "results"
+RESULTS = sorted(FOLDER.glob("lfw--*.json"))
+DETECTED = sorted(FOLDER.glob("lfw-detected--*.json"))
+"""Probes cut out by what a detector finds on the masked picture."""
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*RESULTS, *DETECTED], ids=lambda path: path.stem)
 def test_results__valid_and_of_released_weights(path: Path) -> None:
     report = json.loads(path.read_text(encoding="utf-8"))
     validate_report(report)
@@ -23,8 +26,14 @@ def test_results__valid_and_of_released_weights(path: Path) -> None:
     assert hashes[report["weights"]["name"]] == report["weights"]["sha256"]
 
 
-def test_results__readme_shows_them() -> None:
-    """What `python -m benchmarks.table benchmarks/results/lfw--*.json` prints."""
-    table = format_recognisers(read_reports(RESULTS))
-    assert table.count("Completed") >= 2 * len(RESULTS)
-    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("paths", "page"),
+    [(RESULTS, "lfw--cadf_small_128.utkface.md"), (DETECTED, "lfw-detected--cadf_small_128.utkface.md")],
+)
+def test_results__pages_show_them(paths: list[Path], page: str) -> None:
+    """What `python -m benchmarks.table` prints: all of it beside the reports, a row a recogniser in the README."""
+    reports = read_reports(paths)
+    table, short = format_recognisers(reports), format_summary(reports)
+    assert table.count("Completed") >= 2 * len(paths) > 0
+    assert table in (FOLDER / page).read_text(encoding="utf-8")
+    assert short in (ROOT / "README.md").read_text(encoding="utf-8")

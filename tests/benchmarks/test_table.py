@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.table import format_recognisers, format_table, read_reports
+from benchmarks.table import format_recognisers, format_summary, format_table, read_reports
 from maskfix.base import DatasetError
 
 
@@ -71,6 +71,48 @@ def test_format_recognisers__what_each_gains_plain_and_fused() -> None:
         f"| two | Completed | {gain} | {gain} | {gain} | 50.00, n/a, -25.00 |",
         f"|  | Masked and completed, fused | {more} | {more} | {more} | 75.00, 50.00, 100.00 |",
     ]
+
+
+def detected_report() -> dict[str, Any]:
+    """A report with every method; the rates of its methods differ."""
+    report = small_report()
+    rates = {"clean": 0.99, "masked": 0.5, "completed": 0.7, "refined": 0.8, "fused": 0.81, "clean_completed": 0.98}
+    some = report["methods"]["clean"]
+    report["methods"] = {
+        name: some | {"tpr_at_fpr": some["tpr_at_fpr"] | {"0.01": some["tpr_at_fpr"]["0.01"] | {"tpr": rate}}}
+        for name, rate in rates.items()
+    }
+    change = {"value": 0.3, "ci95": [0.25, 0.35]}
+    report["difference"]["refined_minus_masked"] = {"auc": change, "0.01": change, "0.001": change}
+    return report | {"recovered_refined": {"auc": 0.754, "0.01": 0.5, "0.001": None}}
+
+
+def test_format_summary__a_row_a_recogniser() -> None:
+    detected = detected_report()
+    lines = format_summary({"one": detected, "two": detected}).splitlines()
+    assert lines[0] == (
+        "| TPR@FPR=1% | clean | masked | completed | completed, refined | fused | "
+        "gained, completed, refined over masked | recovered: AUC | TPR@FPR=1% | 0.1% |"
+    )
+    assert {line.count("|") for line in lines} == {11}
+    assert len(lines) == 4
+    assert lines[2] == "| one | 99.0 | 50.0 | 70.0 | 80.0 | 81.0 | +30.00 [+25.00, +35.00] | 75 | 50 | n/a |"
+
+
+def test_format_summary__without_refined_landmarks() -> None:
+    plain = detected_report()
+    del plain["methods"]["refined"], plain["methods"]["fused"], plain["methods"]["clean_completed"]
+    row = format_summary({"one": plain}).splitlines()[2]
+    assert row == "| one | 99.0 | 50.0 | 70.0 | +5.00 [-1.00, +11.00] | 50 | n/a | -25 |"
+
+
+def test_tables__refined_rows() -> None:
+    report = detected_report()
+    assert "| refined minus masked | +30.00 [+25.00, +35.00] |" in format_table(report)
+    assert "| recovered share of the loss, %, refined | 75.40 | 50.00 | n/a |" in format_table(report)
+    more = "+30.00 [+25.00, +35.00]"
+    row = f"|  | Completed, landmarks refined | {more} | {more} | {more} | 75.40, 50.00, n/a |"
+    assert row in format_recognisers({"one": report})
 
 
 class TestReadReports:
