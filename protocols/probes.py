@@ -195,12 +195,13 @@ class _Pass:
         completed, completion = self._restore(masked, five)
         self._embed("completed", probes, completed, five)
         with Clock(self.out.seconds, "picture metrics"):
-            self._judge(probes, completed, completion, five)
+            self._judge(probes, completed, completion)
         if "refined" in self.settings.methods and self.aligner is not None:
             with Clock(self.out.seconds, "landmarks of completed probes"):
-                again = find_again(completed, five, find_with(self.aligner))
-            refined, _ = self._restore(masked, again)
-            self._embed("refined", probes, refined, again)
+                five = find_again(completed, five, find_with(self.aligner))
+            completed, completion = self._restore(masked, five)
+            self._embed("refined", probes, completed, five)
+        self._show(probes, completion, five)
 
     def _embed_clean_completed(self, probes: list[_Ready]) -> None:
         """Clean probes after completion: what it costs where there is nothing to complete."""
@@ -260,10 +261,8 @@ class _Pass:
             self.out.vectors[place][method][rows[unit]] = vectors[unit]
             self.out.valid[place][method][rows[unit]] = True
 
-    def _judge(
-        self, batch: Sequence[_Ready], completed: Sequence[UInt8Array], completion: Completion, seen: FloatArray
-    ) -> None:
-        """Compare completed and masked pictures with the clean ones, in the clean ones' crops; keep examples."""
+    def _judge(self, batch: Sequence[_Ready], completed: Sequence[UInt8Array], completion: Completion) -> None:
+        """Compare completed and masked pictures with the clean ones, in the clean ones' crops."""
         rows, figures, five = [item.row for item in batch], self.out.figures, self._five(batch)
         photos, masks = [item.photo for item in batch], [item.masked for item in batch]
         clean, masked = (self._crops(pictures, five, self.canonical) for pictures in (photos, masks))
@@ -277,13 +276,15 @@ class _Pass:
             figures["sharpness"][rows] = laplacian_variance(made, inside) / laplacian_variance(clean, inside)
         figures["coverage"][rows] = completion.coverage
         figures["true_coverage"][rows] = inside.mean(axis=(1, 2))
-        for place, row in enumerate(rows):
-            if row in self.wanted:
-                # All of an example in the crop that the network saw.
-                pair = [align(photo, seen[place], self.canonical)[0] for photo in (photos[place], masks[place])]
+
+    def _show(self, batch: Sequence[_Ready], completion: Completion, five: FloatArray) -> None:
+        """Keep the examples, all of one in the crop that the network saw."""
+        for place, item in enumerate(batch):
+            if item.row in self.wanted:
+                pair = [align(photo, five[place], self.canonical)[0] for photo in (item.photo, item.masked)]
                 own = (completion.images[place], completion.occlusion[place], completion.uv[place])
                 arrays = (array.copy() for array in (*pair, *own))
-                self.out.examples.append(Example(row, self._kind(row), *arrays))
+                self.out.examples.append(Example(item.row, self._kind(item.row), *arrays))
 
     def _mask_crops(self, batch: Sequence[_Ready]) -> BoolArray:
         """The masks in the canonical crop, `(N, S, S)` bool."""

@@ -109,6 +109,13 @@ def test_which_points_are_used_where(tmp_path: Path) -> None:
     assert all(record.ok and np.array_equal(record.points, plain.mask) for record in result.pictures.records)
 
 
+def test_examples_are_those_of_the_refined_landmarks(tmp_path: Path) -> None:
+    """The crops of the guess would be black."""
+    examples = play(tmp_path, MisledDetector()).pictures.examples
+    assert len(examples) == 6
+    assert all(example.clean.any(axis=2).mean() > 0.6 for example in examples)
+
+
 def test_no_face_under_the_mask_is_a_failure_of_every_method(tmp_path: Path) -> None:
     result = play(tmp_path, MisledDetector(blind=True), fuse=0.5)
     methods = result.figures[0]["methods"]
