@@ -116,8 +116,7 @@ def format_summary(reports: Mapping[str, Mapping[str, Any]]) -> str:
     best, recovered = ("refined", "recovered_refined") if "refined" in some else ("completed", "recovered")
     names = [SHORT_NAMES.get(name, name) for name in shown]
     lines = [
-        f"| TPR@FPR=1% | {' | '.join(names)} | gained, {SHORT_NAMES.get(best, best)} over masked | "
-        "recovered: AUC | TPR@FPR=1% | 0.1% |",
+        f"| TPR@FPR=1% | {' | '.join(names)} | {best} - masked | recovered: AUC | TPR@FPR=1% | 0.1% |",
         f"|---|{'---|' * (len(shown) + 4)}",
     ]
     for recogniser, report in reports.items():

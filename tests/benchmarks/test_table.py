@@ -91,8 +91,8 @@ def test_format_summary__a_row_a_recogniser() -> None:
     detected = detected_report()
     lines = format_summary({"one": detected, "two": detected}).splitlines()
     assert lines[0] == (
-        "| TPR@FPR=1% | clean | masked | completed | completed, refined | fused | "
-        "gained, completed, refined over masked | recovered: AUC | TPR@FPR=1% | 0.1% |"
+        "| TPR@FPR=1% | clean | masked | completed | completed, refined | fused | refined - masked | "
+        "recovered: AUC | TPR@FPR=1% | 0.1% |"
     )
     assert {line.count("|") for line in lines} == {11}
     assert len(lines) == 4
