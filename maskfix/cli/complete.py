@@ -140,7 +140,7 @@ class Networks:
         points = self.finder.find(photo)
         if not len(points):
             return Outcome(job.source, "no face", reason=f"{job.source}: no face found")
-        completed = CompletedPhoto(self.completer, photo, points)
+        completed = CompletedPhoto(self.completer, photo, points).refined(self.finder.find)
         count = int(completed.result.used.sum())
         try:
             with replacing(job.target) as temporary:
@@ -301,7 +301,8 @@ def _claim(folder: Path, jobs: Sequence[Job], settings: CompleteSettings, networ
     """
     row, chosen = networks.weights, asdict(settings)
     # The hash says what the name may not, and no picture depends on where the network ran.
-    chosen.update(weights=row.sha256 if row else "unnamed", detector=networks.finder.name)
+    # Pictures from before landmarks were refined are others, too.
+    chosen.update(weights=row.sha256 if row else "unnamed", detector=networks.finder.name, refined=True)
     del chosen["device"]
     note, text = folder / NOTE, json.dumps(chosen, sort_keys=True) + "\n"
     known = note.read_text(encoding="utf-8") if note.is_file() else None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.align import align, fit_layout, invert_affine, transform_points
+from maskfix.align import Find, align, find_again, fit_layout, invert_affine, transform_points
 from maskfix.base import BoolArray, Completion, InputError, UInt8Array, check_photo
 from maskfix.deocclude import Deoccluder
 from maskfix.plugin.base import Completer, SeamResult
@@ -76,10 +76,34 @@ class CompletedPhoto:
         five = np.asarray(landmarks, np.float64)
         if five.ndim != 3 or five.shape[1:] != (5, 2):
             raise InputError(f"landmarks: expected shape (*, 5, 2), got {five.shape}")
-        self._photo = photo
+        self._completer, self._device = completer, device
+        self._photo, self._five = photo, five
         self._windows = _windows(five, completer.deoccluder(device), photo)
         self._cuts = [photo[y0:y1, x0:x1] for x0, y0, x1, y1 in self._windows]
         self._restored, self.result = complete_photos(completer, self._cuts, five - self._windows[:, None, :2], device)
+
+    def refined(self, find: Find) -> CompletedPhoto:
+        """The same with the landmarks of occluded faces found again on their completion, see `Deoccluder.refine`.
+
+        Args:
+            find: The detector that found the landmarks; it is asked once, about the photograph with all occluded faces
+                completed, and not at all where none is.
+
+        Returns:
+            The photograph completed anew, or the very object where no point has moved.
+
+        Raises:
+            InputError: If `find` gives points of a wrong shape.
+        """
+        occluded = self._completer.occluded(self.result.completion.coverage)
+        if not occluded.any():
+            return self
+        picture = self.picture(occluded)
+        found, five = find(picture), self._five.copy()
+        five[occluded] = find_again([picture] * int(occluded.sum()), five[occluded], lambda _: found)
+        if (five == self._five.astype(np.float32)).all():
+            return self
+        return CompletedPhoto(self._completer, self._photo, five, self._device)
 
     def picture(self, faces: BoolArray | None = None) -> UInt8Array:
         """The photograph with some faces completed.

@@ -1,0 +1,64 @@
+"""Faces completed inside one photograph, and their landmarks found again there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maskfix.base import UInt8Array
+from maskfix.plugin.base import Completer, SeamSettings
+from maskfix.plugin.photograph import CompletedPhoto
+from tests.plugin.worlds import batches, green_deoccluder, with_chin
+
+LEFT = np.array([[110.0, 200.0], [162.0, 196.0], [138.0, 230.0], [116.0, 258.0], [160.0, 254.0]], np.float32)
+RIGHT = LEFT + np.array([260, 0], np.float32)
+SHIFT = np.array([[0, 0], [0, 0], [1, 3], [-2, 4], [2, 3]], np.float32)
+BOTH = np.stack([LEFT, RIGHT])
+
+
+class Finder:
+    def __init__(self, shift: Any = SHIFT) -> None:
+        self.shift = shift
+        self.seen: list[UInt8Array] = []
+
+    def __call__(self, photo: UInt8Array) -> Any:
+        self.seen.append(photo)
+        return BOTH[::-1] + self.shift
+
+
+@pytest.fixture
+def photo() -> UInt8Array:
+    """Two places for a face on grey, the right one with a green chin."""
+    return with_chin(np.full((400, 540, 3), 90, np.uint8), RIGHT)
+
+
+def completed(photo: UInt8Array, mode: str = "gate") -> CompletedPhoto:
+    return CompletedPhoto(Completer(green_deoccluder(), SeamSettings(mode)), photo, BOTH)
+
+
+@pytest.mark.parametrize("mode", ["gate", "always", "observe"])
+def test_refined__the_occluded_face_alone_is_completed_by_its_new_points(photo: UInt8Array, mode: str) -> None:
+    plain, find = completed(photo, mode), Finder()
+    refined = plain.refined(find)
+    [seen] = find.seen
+    np.testing.assert_array_equal(seen, plain.picture(np.array([False, True])))
+    by_hand = CompletedPhoto(Completer(green_deoccluder()), photo, np.stack([LEFT, RIGHT + SHIFT]))
+    every = np.array([True, True])
+    np.testing.assert_array_equal(refined.picture(every), by_hand.picture(every))
+    np.testing.assert_array_equal(refined.result.completion.coverage, by_hand.result.completion.coverage)
+    assert (refined.result.completion.occlusion[1] != plain.result.completion.occlusion[1]).any()
+
+
+def test_refined__nothing_occluded(photo: UInt8Array) -> None:
+    clean, find = completed(np.full_like(photo, 90)), Finder()
+    assert clean.refined(find) is clean
+    assert not find.seen
+
+
+@pytest.mark.parametrize("shift", [np.zeros((5, 2), np.float32), np.full((5, 2), 90, np.float32)])
+def test_refined__not_moved_or_not_found(photo: UInt8Array, shift: Any) -> None:
+    plain = completed(photo)
+    assert plain.refined(Finder(shift)) is plain
+    assert batches(plain._completer.deoccluder()) == [2]
