@@ -1,6 +1,6 @@
 """Landmark detectors behind one protocol, and the warp between a photograph and a canonical crop."""
 
-from maskfix.align.again import Find, find_again, find_with
+from maskfix.align.again import Find, find_again, find_with, same_faces
 from maskfix.align.base import LandmarkDetector, mask_points_from_five
 from maskfix.align.factory import list_detectors, load_detector
 from maskfix.align.similarity import (
@@ -28,6 +28,7 @@ __all__ = [
     "mask_points_from_five",
     "paste",
     "recrop",
+    "same_faces",
     "transform_points",
     "warp",
 ]

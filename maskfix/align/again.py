@@ -60,11 +60,32 @@ def find_again(photos: Sequence[UInt8Array], landmarks: NDArray[Any], find: Find
     check_shape("landmarks", landmarks, (len(photos), 5, 2))
     again = np.array(landmarks, np.float32)
     for row, photo in enumerate(photos):
-        found = np.asarray(find(photo), np.float32)
-        if found.ndim != 3 or found.shape[1:] != (5, 2):
-            raise InputError(f"find: expected points of shape (M, 5, 2), got {found.shape}")
-        eyes = again[row, :2]
-        moved = np.linalg.norm(found[:, :2] - eyes, axis=2).max(1) / max(float(np.linalg.norm(eyes[1] - eyes[0])), 1e-6)
-        if len(moved) and moved.min() <= SAME_FACE:
-            again[row] = found[moved.argmin()]
+        again[row] = same_faces(find(photo), again[row : row + 1])[0]
+    return again
+
+
+def same_faces(found: NDArray[Any], landmarks: NDArray[Any]) -> FloatArray:
+    """Known faces among those found on one photograph, as `find_again` knows them.
+
+    Args:
+        found: `(M, 5, 2)` ArcFace points in pixels, M may be 0.
+        landmarks: `(N, 5, 2)` points of the faces looked for.
+
+    Returns:
+        `(N, 5, 2)` float32, the old points of faces that are not among them.
+
+    Raises:
+        InputError: If an array has a wrong shape.
+    """
+    found, again = np.asarray(found, np.float32), np.array(landmarks, np.float32)
+    if found.ndim != 3 or found.shape[1:] != (5, 2):
+        raise InputError(f"find: expected points of shape (M, 5, 2), got {found.shape}")
+    check_shape("landmarks", again, (None, 5, 2))
+    if not len(found):
+        return again
+    eyes = again[:, :2]
+    distance = np.maximum(np.linalg.norm(eyes[:, 1] - eyes[:, 0], axis=1), 1e-6)
+    moved = np.linalg.norm(found[None, :, :2] - eyes[:, None], axis=3).max(2) / distance[:, None]
+    known = moved.min(1) <= SAME_FACE
+    again[known] = found[moved.argmin(1)[known]]
     return again

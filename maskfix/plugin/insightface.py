@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.align import Find, align, find_again, fit_layout, paste
+from maskfix.align import Find, align, fit_layout, paste, same_faces
 from maskfix.base import (
     BoolArray,
     CropLayout,
@@ -289,8 +289,7 @@ class CompletedRecogniser:
             after = result.completion.images[row]
             changed = (after != before[row]).any(-1).astype(np.float32)
             photo_bgr = paste(photo_bgr, after[..., ::-1], fit_layout(five[row], blind.layout), changed)
-        found = find(photo_bgr)
-        again = find_again([photo_bgr] * len(rows), five[rows], lambda _: found)
+        again = same_faces(find(photo_bgr), five[rows])
         moved[rows] = (again != five[rows].astype(np.float32)).any((1, 2))
         if moved.any():
             five[moved] = again[moved[rows]]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.align import Find, align, find_again, fit_layout, invert_affine, transform_points
+from maskfix.align import Find, align, fit_layout, invert_affine, same_faces, transform_points
 from maskfix.base import BoolArray, Completion, InputError, UInt8Array, check_photo
 from maskfix.deocclude import Deoccluder
 from maskfix.plugin.base import Completer, SeamResult
@@ -98,9 +98,8 @@ class CompletedPhoto:
         occluded = self._completer.occluded(self.result.completion.coverage)
         if not occluded.any():
             return self
-        picture = self.picture(occluded)
-        found, five = find(picture), self._five.copy()
-        five[occluded] = find_again([picture] * int(occluded.sum()), five[occluded], lambda _: found)
+        picture, five = self.picture(occluded), self._five.copy()
+        five[occluded] = same_faces(find(picture), five[occluded])
         if (five == self._five.astype(np.float32)).all():
             return self
         return CompletedPhoto(self._completer, self._photo, five, self._device)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskfix.align import find_again, find_with
+from maskfix.align import find_again, find_with, same_faces
 from maskfix.align.base import nothing
 from maskfix.base import InputError, Landmarks, UInt8Array, arcface_layout
 
@@ -52,6 +52,14 @@ def test_each_photograph_by_itself() -> None:
     np.testing.assert_array_equal(found, np.stack([FIVE + 2, FIVE + 103, FIVE]))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(points[0], FIVE)
+
+
+def test_several_faces_of_one_photograph() -> None:
+    """Each takes the nearest to itself; one that is not there keeps its points."""
+    known = np.stack([FIVE, FIVE + 300, FIVE + 900])
+    found = np.stack([FIVE + 303, FIVE + 600, FIVE + 2, FIVE + 4])
+    np.testing.assert_array_equal(same_faces(found, known), np.stack([FIVE + 2, FIVE + 303, FIVE + 900]))
+    assert same_faces(found, known[:0]).shape == (0, 5, 2)
 
 
 def test_no_photograph() -> None:

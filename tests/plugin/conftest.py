@@ -15,7 +15,7 @@ import maskfix
 from maskfix.align import load_detector
 from maskfix.base import UInt8Array
 from maskfix.plugin import pack_free_analysis
-from tests.plugin.worlds import with_chin
+from tests.plugin.worlds import by_place, with_chin
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,3 +84,11 @@ def app(fresh: Any) -> Any:
 def both_bgr(face: UInt8Array, masked: UInt8Array) -> UInt8Array:
     """A photograph of two heads, the right one masked."""
     return np.ascontiguousarray(np.hstack([face, masked])[..., ::-1])
+
+
+@pytest.fixture(scope="module")
+def expected(fresh: Any, both_bgr: UInt8Array) -> list[Any]:
+    """What insightface alone makes of it, from left to right."""
+    faces = fresh.get(both_bgr)
+    assert len(faces) == 2, "MTCNN must find the masked head as well"
+    return by_place(faces)

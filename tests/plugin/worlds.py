@@ -97,3 +97,21 @@ def with_chin(photo: UInt8Array, five: NDArray[Any]) -> UInt8Array:
     top = int(five[2:, 1].mean())
     masked[top : int(top + 1.1 * eyes), int(left - 0.2 * eyes) : int(right + 0.2 * eyes)] = GREEN
     return masked
+
+
+def by_place(faces: list[Any]) -> list[Any]:
+    return sorted(faces, key=lambda face: float(face.bbox[0]))
+
+
+def crop_112(img: UInt8Array, face: Any) -> UInt8Array:
+    from insightface.utils import face_align
+
+    return np.asarray(face_align.norm_crop(img, face.kps, 112))
+
+
+def completed_112(img: UInt8Array, face: Any) -> UInt8Array:
+    """By hand, with insightface's own crops: its crop of 128 is the canonical one, that of 112 lies inside."""
+    from insightface.utils import face_align
+
+    seen = face_align.norm_crop(img, face.kps, 128)[:112, 8:120, ::-1]
+    return np.ascontiguousarray(painted(crop_112(img, face)[..., ::-1], seen)[..., ::-1])

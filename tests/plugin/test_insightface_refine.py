@@ -1,0 +1,93 @@
+"""attach asks insightface's detector again on the completed photograph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import maskfix
+from maskfix.base import UInt8Array
+from tests.plugin.worlds import batches, by_place, completed_112, green_deoccluder
+
+pytest.importorskip("insightface")
+
+
+class Watched:
+    """A detector that keeps what it was shown, and moves the points that it finds on any picture but the first."""
+
+    def __init__(self, detect: Any, shift: NDArray[np.float32] | None) -> None:
+        self.detect, self.shift, self.seen = detect, shift, []
+
+    def __call__(self, img: UInt8Array, **kwargs: Any) -> tuple[Any, Any]:
+        self.seen.append(np.array(img))
+        boxes, points = self.detect(self.seen[0], **kwargs)
+        if len(self.seen) == 1:
+            return boxes, points
+        return boxes, None if self.shift is None else points + self.shift
+
+
+class TestRefine:
+    SHIFT = np.array([[0, 0], [0, 0], [1, 2], [-2, 3], [1, 3]], np.float32)
+
+    @pytest.fixture
+    def watch(self, app: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+        def replace(shift: NDArray[np.float32] | None = self.SHIFT) -> Watched:
+            watched = Watched(app.det_model.detect, shift)
+            monkeypatch.setattr(app.det_model, "detect", watched, raising=False)
+            return watched
+
+        return replace
+
+    def test_cut_out_by_the_points_of_the_completed_photograph(
+        self, app: Any, both_bgr: UInt8Array, expected: list[Any], watch: Any
+    ) -> None:
+        watched = watch()
+        library = app.models["recognition"]
+        maskfix.attach(app, deoccluder=green_deoccluder())
+        clean, masked = by_place(app.get(both_bgr))
+        np.testing.assert_array_equal(masked.kps, expected[1].kps)
+        np.testing.assert_array_equal(masked.completion.landmarks, expected[1].kps + self.SHIFT)
+        moved = type(masked)(dict(expected[1]) | {"kps": expected[1].kps + self.SHIFT})
+        by_hand = library.get_feat(completed_112(both_bgr, moved)).flatten()
+        assert by_hand @ masked.embedding / np.linalg.norm(by_hand) / np.linalg.norm(masked.embedding) > 0.999
+        old = library.get_feat(completed_112(both_bgr, expected[1])).flatten()
+        assert np.linalg.norm(by_hand - masked.embedding) < 0.2 * np.linalg.norm(old - masked.embedding)
+        np.testing.assert_array_equal(clean.embedding, expected[0].embedding)
+        assert clean.completion.landmarks is None
+        photo, completed = watched.seen
+        np.testing.assert_array_equal(photo[:, :250], completed[:, :250])
+        green = [(p[..., 1].astype(int) - p[..., [0, 2]].max(-1) > 127).sum() for p in (photo, completed)]
+        assert green[1] < 0.02 * green[0]
+
+    def test_the_detector_is_asked_again_for_occluded_faces_alone(
+        self, app: Any, face: UInt8Array, masked: UInt8Array, watch: Any
+    ) -> None:
+        blind = green_deoccluder()
+        for heads, asked in (((face, face), 1), ((masked, masked), 2)):
+            watched = watch()
+            maskfix.attach(app, deoccluder=blind)
+            assert len(app.get(np.ascontiguousarray(np.hstack(heads)[..., ::-1]))) == 2
+            assert len(watched.seen) == asked
+            maskfix.detach(app)
+            app.det_model.detect = watched.detect
+        assert batches(blind) == [2, 2, 2]
+
+    def test_found_no_more(self, app: Any, both_bgr: UInt8Array, expected: list[Any], watch: Any) -> None:
+        maskfix.attach(app, deoccluder=green_deoccluder(), refine=False)
+        plain = by_place(app.get(both_bgr))[1]
+        maskfix.detach(app)
+        watched = watch(None)
+        maskfix.attach(app, deoccluder=green_deoccluder())
+        face = by_place(app.get(both_bgr))[1]
+        assert len(watched.seen) == 2
+        assert face.completion.landmarks is None
+        np.testing.assert_array_equal(face.embedding, plain.embedding)
+
+    def test_not_asked_to(self, app: Any, both_bgr: UInt8Array, watch: Any) -> None:
+        watched = watch()
+        maskfix.attach(app, deoccluder=green_deoccluder(), refine=False)
+        assert by_place(app.get(both_bgr))[1].completion.used
+        assert len(watched.seen) == 1
