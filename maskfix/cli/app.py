@@ -236,6 +236,27 @@ def recogniser(
     typer.echo(f"checkpoint: {path}")
 
 
+@train_app.command()
+def landmarks(
+    faces: Annotated[Path, typer.Option(help="folder that maskfix prepare wrote")],
+    out: Annotated[Path, typer.Option(help="folder for checkpoint and log")],
+    config: ConfigFile = None,
+    templates: Templates = None,
+    steps: Annotated[int | None, typer.Option(help="optimiser steps in all")] = None,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(help="processes that make batches")] = 1,
+) -> None:
+    """The network that finds a masked face in a crop cut askew; continues from its checkpoint."""
+    from maskfix.train.config import load_config
+    from maskfix.train.landmark_config import LandmarkConfig
+    from maskfix.train.landmarks import train_landmarks
+
+    settings = load_config(LandmarkConfig, config, {"steps": steps})
+    with _Steps("landmarks", settings.steps) as progress:
+        path = train_landmarks(settings, faces, out, templates, device, workers, progress)
+    progress.say(f"checkpoint: {path}")
+
+
 @weights_app.command("list")
 def list_command() -> None:
     """List the released weights."""

@@ -297,7 +297,7 @@ def load_config(kind: type[Config], path: str | Path | None, overrides: Mapping[
     """Read a configuration from TOML.
 
     Args:
-        kind: `SiameseConfig` or `CompletionConfig`.
+        kind: One of the configurations above.
         path: TOML file; the defaults when None.
         overrides: Top-level values that win over the file; those that are None are ignored.
 

@@ -8,9 +8,8 @@ cloth of any colour, things of any shape and colour before the face, faces at th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
@@ -21,7 +20,8 @@ from torch.nn import functional
 from maskfix.base import InputError, UInt8Array
 from maskfix.restore import CompletionNetwork
 from maskfix.restore.early import CLEAN_COVERAGE, EarlyLook, deep_maps
-from maskfix.train.views import Face, OccludedViews
+from maskfix.train.obstacles import cut_off, put_behind, slip_mask
+from maskfix.train.views import OccludedViews
 
 PICTURES = 4800
 """Pictures that an early look is fitted to."""
@@ -48,48 +48,10 @@ def draw_picture(views: OccludedViews, index: int, other: int, generator: Genera
     if draw < _CLEAN:
         return face.trimmed
     if draw < _MASKED:
-        return views.occlude(_slipped(face, generator), generator).picture
+        return views.occlude(slip_mask(face, generator), generator).picture
     if draw < _CUT:
-        return _cut(face.trimmed, generator)
-    return _behind(face.trimmed, np.asarray(views.store.crops[other]), generator)
-
-
-def _slipped(face: Face, generator: Generator) -> Face:
-    """The face with its mask points slipped towards the chin, in half of the cases."""
-    points = face.points.copy()
-    if generator.random() < 0.5:
-        points[:3] += generator.uniform(0, 0.75) * (points[3:] - points[:3])
-    return face._replace(points=points)
-
-
-def _cut(crop: UInt8Array, generator: Generator) -> UInt8Array:
-    """A face whose photograph ends within the crop: black or the last row beyond."""
-    depth, turns = int(generator.uniform(0.03, 0.3) * len(crop)), int(generator.integers(4))
-    turned = np.rot90(crop, turns).copy()
-    turned[:depth] = 0 if generator.random() < 0.5 else turned[depth]
-    return np.ascontiguousarray(np.rot90(turned, -turns))
-
-
-def _behind(crop: UInt8Array, other: UInt8Array, generator: Generator) -> UInt8Array:
-    """A face behind one to four ellipses: of one colour, of the face's own colour, or cut out of another picture."""
-    size = len(crop)
-    weight = np.zeros((size, size), np.float32)
-    centre = generator.uniform(0, size, 2)
-    for _ in range(int(generator.integers(1, 5))):
-        near = centre + generator.normal(0, 0.12 * size, 2)
-        axes = generator.uniform(0.03, 0.28, 2) * size
-        box = (tuple(map(float, near)), tuple(map(float, 2 * axes)), float(generator.uniform(0, 180)))
-        cv2.ellipse(weight, box, 1.0, cv2.FILLED)
-    weight = cv2.GaussianBlur(weight, (5, 5), 0)[..., None]
-    content: NDArray[Any] = np.roll(other, generator.integers(0, size, 2), (0, 1)).astype(np.float32)
-    kind = generator.random()
-    if kind < 0.7:
-        middle = slice(size // 3, 2 * size // 3)
-        own = crop[middle, middle].mean((0, 1)) * generator.uniform(0.7, 1.2)
-        colour = own if kind < 0.35 else generator.uniform(0, 255, 3)
-        # Shaded, since nothing in a photograph has one colour.
-        content = colour + 0.15 * (content - content.mean())
-    return np.asarray(np.rint(crop + weight * (content.clip(0, 255) - crop)), np.uint8)
+        return cut_off(face.trimmed, generator)
+    return put_behind(face.trimmed, np.asarray(views.store.crops[other]), generator)
 
 
 class Lessons(NamedTuple):

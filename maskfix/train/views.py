@@ -10,7 +10,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from maskfix.base import FloatArray, UInt8Array
+from maskfix.align import estimate_similarity, transform_points
+from maskfix.base import FloatArray, UInt8Array, canonical_layout
 from maskfix.data import FaceStore, whole_photographs
 from maskfix.occlude import PAPER_KINDS, Occluder
 from maskfix.train.config import ViewConfig
@@ -19,6 +20,8 @@ from maskfix.train.surroundings import show_trimmed, surround_trimmed, trim_fram
 
 # Mirroring a face swaps a with c and d with f.
 _MIRRORED = [2, 1, 0, 5, 4, 3]
+# And eyes and mouth corners.
+_MIRRORED_FIVE = [1, 0, 2, 4, 3]
 
 
 class Face(NamedTuple):
@@ -27,6 +30,8 @@ class Face(NamedTuple):
     Attributes:
         crop: `(S, S, 3)` uint8 RGB.
         points: `(6, 2)` float32 mask points in pixels.
+        five: `(5, 2)` float32: the points by which the face is cut out as it was, in pixels; none is the face's own,
+            they are the canonical layout's.
         correspondence: `(S, S, 2)` uint8, see `data.correspondence_target`.
         trimmed: `(S, S, 3)` uint8, the crop as it is seen where no mask is: of a smaller photograph if `trim` says so,
             else the crop itself.
@@ -35,6 +40,7 @@ class Face(NamedTuple):
 
     crop: UInt8Array
     points: FloatArray
+    five: FloatArray
     correspondence: UInt8Array
     trimmed: UInt8Array
     coarseness: float | None = None
@@ -118,14 +124,18 @@ class OccludedViews:
         crop, trimmed = self._surrounded(crop, index, drawn)
         matrix = drawn.matrix
         coded = cv2.warpAffine(coded, matrix, (size, size), flags=cv2.INTER_NEAREST)
-        points = points @ matrix[:, :2].T + matrix[:, 2]
+        points, five = (placed @ matrix[:, :2].T + matrix[:, 2] for placed in (points, canonical_layout(size).array))
         if drawn.mirrored:
             coded = coded[:, ::-1].copy()
             coded[..., 0] = np.where(coded[..., 0] > 0, 256 - coded[..., 0].astype(np.int16), 0)
             points = (points * [-1, 1] + [size - 1, 0])[_MIRRORED]
+            # The layout is not quite symmetric: a mirrored face would not be cut where the mirrored crop is.
+            mirrored, layout = (five * [-1, 1] + [size - 1, 0])[_MIRRORED_FIVE], canonical_layout(size).array
+            five = transform_points(estimate_similarity(layout, mirrored), layout)
         varied = _vary(crop, drawn)
         trimmed = varied if trimmed is crop else _vary(trimmed, drawn)
-        return Face(varied, points.astype(np.float32), coded, trimmed, drawn.coarseness if drawn.with_mask else None)
+        placed, coarseness = (points.astype(np.float32), five.astype(np.float32)), drawn.coarseness
+        return Face(varied, *placed, coded, trimmed, coarseness if drawn.with_mask else None)
 
     def _surrounded(self, crop: UInt8Array, index: int, drawn: FaceDraw) -> tuple[UInt8Array, UInt8Array]:
         """A crop with other surroundings, and the same of a smaller photograph; one object twice if not trimmed."""

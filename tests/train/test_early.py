@@ -65,43 +65,15 @@ class TestPictures:
 
     def test_every_kind_comes_up(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = []
-        for name in ("_slipped", "_cut", "_behind"):
+        for name in ("slip_mask", "cut_off", "put_behind"):
             taken = getattr(fitting, name)
             monkeypatch.setattr(fitting, name, lambda *a, n=name, f=taken: seen.append(n) or f(*a))
         generator = np.random.default_rng(0)
         for _ in range(60):
             draw_picture(views_of(store), 0, 1, generator)
-        counts = {name: seen.count(name) for name in ("_slipped", "_cut", "_behind")}
+        counts = {name: seen.count(name) for name in ("slip_mask", "cut_off", "put_behind")}
         assert all(counts.values())
         assert 12 <= 60 - len(seen) <= 36, "about two in five are clean"
-
-    def test_cut_at_one_side_only(self) -> None:
-        crop = np.full((64, 64, 3), 200, np.uint8)
-        sides = set()
-        for seed in range(40):
-            cut = fitting._cut(crop, np.random.default_rng(seed))
-            black = (cut == 0).all(-1)
-            assert black.mean() <= 0.3
-            if black.any():
-                rows, columns = black.all(1), black.all(0)
-                assert rows.any() != columns.any()
-                assert black.sum() == 64 * (rows.sum() + columns.sum())
-                sides.add((bool(rows[0]), bool(rows[-1]), bool(columns[0]), bool(columns[-1])))
-        assert len(sides) == 4
-
-    def test_something_is_before_the_face(self) -> None:
-        crop, other = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 255, np.uint8)
-        shares = [(fitting._behind(crop, other, np.random.default_rng(s)) > 20).any(-1).mean() for s in range(60)]
-        assert np.mean(np.array(shares) > 0.01) > 0.4
-        assert max(shares) < 0.98
-
-    def test_slipped_masks_keep_their_lower_edge(self, store: Path) -> None:
-        face = views_of(store).face(0, np.random.default_rng(0))
-        moved = [fitting._slipped(face, np.random.default_rng(seed)).points for seed in range(20)]
-        assert all((points[3:] == face.points[3:]).all() for points in moved)
-        depths = [(points[1, 1] - face.points[1, 1]) / (face.points[4, 1] - face.points[1, 1]) for points in moved]
-        assert 4 <= np.count_nonzero(depths) <= 16
-        assert 0 <= min(depths) <= max(depths) <= 0.75
 
 
 class TestLearn:
