@@ -129,7 +129,8 @@ def run(
         first = next(iter(result.no_face.values()))
         console.print(f"{len(result.no_face)} pictures without a usable face count as failures; the first: {first}")
     row = restorer.weights or WeightsRow("unnamed", "unknown", "", "0" * 64, 0)
-    parts = Parts(dataset, finder, occluder, row, settings, place, cutter)
+    reader = restorer.reader.weights if settings.probes.align == "masked" and restorer.reader else None
+    parts = Parts(dataset, finder, occluder, row, settings, place, cutter, reader)
     with console.status("drawing figures"):
         reports = write_run(out, parts, result, embedders, embedder)
         pictures = dataset.paths[0].parent.parent

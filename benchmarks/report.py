@@ -67,6 +67,7 @@ class Parts:
         settings: How it was run.
         device: Where the completing network ran, `cpu` or `cuda`.
         aligner: What found the landmarks that pictures are cut out by; the detector when None.
+        reader: Where the weights of what reads refined landmarks come from; None where none are refined, or without.
     """
 
     dataset: LfwDataset
@@ -76,6 +77,7 @@ class Parts:
     settings: LfwSettings
     device: str
     aligner: LandmarkDetector | None = None
+    reader: WeightsRow | None = None
 
 
 def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder, spec: str) -> dict[str, Any]:
@@ -138,6 +140,7 @@ def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder
             "detected": result.detected,
         },
         "aligner": {"name": aligner.name, "version": aligner.version},
+        **({"reader": {"name": parts.reader.name, "sha256": parts.reader.sha256}} if parts.reader else {}),
         "settings": asdict(parts.settings),
         "seed": parts.settings.probes.seed,
         "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),

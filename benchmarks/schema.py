@@ -87,11 +87,12 @@ REPORT_SCHEMA: dict[str, Any] = {
             "masks": object_of({"source": NAME, "kinds": KINDS}),
             "detector": object_of({"name": NAME, "version": NAME, "detected": COUNT}),
             "aligner": object_of({"name": NAME, "version": NAME}),
+            "reader": object_of({"name": NAME, "sha256": SHA256}),
             **PROVENANCE,
             "platform": object_of({"system": NAME, "cpus": COUNT, "device": NAME}),
             "counts": {"type": "object", "additionalProperties": COUNT},
         },
-        optional=("harmlessness", "recovered_refined", "recovered_fused", "aligner"),
+        optional=("harmlessness", "recovered_refined", "recovered_fused", "aligner", "reader"),
     ),
 }
 """Rates are fractions in [0, 1]; None stands for what cannot be computed, never a made-up number."""

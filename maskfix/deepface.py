@@ -54,7 +54,7 @@ from maskfix.align import LandmarkDetector, load_detector
 from maskfix.base import BoolArray, DependencyError, InputError, UInt8Array
 from maskfix.deocclude import Deoccluder
 from maskfix.plugin.base import GATE_THRESHOLD, Completer, FaceCompletion, LastResult, SeamSettings, embed_by_mode
-from maskfix.plugin.photograph import complete_photos
+from maskfix.plugin.photograph import complete_photos, reread_landmarks
 
 _TASK = "facial_recognition"
 _SUFFIX = "+maskfix"
@@ -238,7 +238,8 @@ class _Crops:
             last.faces = (None,) * len(batch)
             return inner.forward(self._normalized(img))
         five = np.array([found[row].five for row in rows])
-        restored, result = complete_photos(self._completer, [pictures[row] for row in rows], five)
+        photos = [pictures[row] for row in rows]
+        restored, result = complete_photos(self._completer, photos, reread_landmarks(self._completer, photos, five))
 
         def embed(faces: BoolArray) -> NDArray[Any]:
             given = img if not faces.any() else _put(batch, pictures, restored, rows, faces)

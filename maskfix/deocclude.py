@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from maskfix.align import Find, align, find_again, paste
+from maskfix.align import Find, LandmarkReader, align, find_again, fit_layout, paste
 from maskfix.base import (
     BoolArray,
     Completion,
@@ -31,12 +30,12 @@ from maskfix.restore import (
     CompletionNetwork,
     Decoded,
     EarlyLook,
-    EarlySight,
     blend_weight,
     create_network,
     list_networks,
     load_narrower,
     split_early_look,
+    unchanged,
 )
 from maskfix.weights import WeightsRow, load_weights
 
@@ -51,6 +50,8 @@ class Deoccluder:
         batch_size: Crops that go through the network at once; bounds the memory (about 6 MB a crop at 128 pixels). None
             is 8 on the CPU, where larger batches leave its caches and cost a fifth more a crop, and 32 elsewhere.
         early: The network's early look, if it has one; see `complete_unless_clean`.
+        reader: What reads the landmarks of hidden faces, for `refine` and the seams; None to go without. Its name or
+            path is loaded on first use.
 
     Attributes:
         size: Side S of the canonical crop in pixels.
@@ -72,6 +73,7 @@ class Deoccluder:
         device: str = "auto",
         batch_size: int | None = None,
         early: EarlyLook | None = None,
+        reader: LandmarkReader | str | Path | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size: expected at least 1, got {batch_size}")
@@ -82,10 +84,15 @@ class Deoccluder:
         self.layout = canonical_layout(self.size)
         self._network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._early = early.eval().to(self.device) if early is not None else None
+        self._reader = reader
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path = "cadf_small_128", device: str = "auto", batch_size: int | None = None
+        cls,
+        name: str | Path = "cadf_small_128",
+        device: str = "auto",
+        batch_size: int | None = None,
+        reader: LandmarkReader | str | Path | None = "landmarks_128",
     ) -> Deoccluder:
         """Load released weights by name, or a `.safetensors` file by path; the hash is always checked.
 
@@ -93,6 +100,7 @@ class Deoccluder:
             name: `arch` or `arch.tag` from the weights' manifest, or a path.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             batch_size: Crops that go through the network at once; None as in the class.
+            reader: As in the class.
 
         Raises:
             WeightsError: If the weights are unknown, missing, have a wrong hash or do not fit their network.
@@ -107,7 +115,19 @@ class Deoccluder:
             load_narrower(network, own)
         except RuntimeError as error:
             raise WeightsError(f"{name}: does not fit network {row.arch}; fetch the release again") from error
-        return cls(network, row, device, batch_size, early)
+        return cls(network, row, device, batch_size, early, reader)
+
+    @property
+    def reader(self) -> LandmarkReader | None:
+        """What reads the landmarks of hidden faces, loaded now if it is not yet; None where there is none.
+
+        Raises:
+            WeightsError: If its weights are missing or damaged.
+        """
+        # Two threads may both load it on first use; either's will do.
+        if self._reader is not None and not isinstance(self._reader, LandmarkReader):
+            self._reader = LandmarkReader.from_pretrained(self._reader, str(self.device))
+        return self._reader
 
     @property
     def clean_coverage(self) -> float | None:
@@ -151,6 +171,26 @@ class Deoccluder:
         """
         clean = np.zeros(len(crops), np.bool_)
         return self._run(crops, clean if self._early is not None else None)[0], clean
+
+    @torch.inference_mode()
+    def surely_clean(self, crops: UInt8Array) -> BoolArray:
+        """Which crops the early look takes for surely clean, at the cost of the encoder; none without an early look.
+
+        Args:
+            crops: As `complete`.
+
+        Returns:
+            `(N,)` bool.
+
+        Raises:
+            InputError: If type, shape or size differ.
+        """
+        check_crops("crops", crops, self.size)
+        clean = np.zeros(len(crops), np.bool_)
+        for start in range(0, len(crops) if self._early is not None else 0, self.batch_size):
+            part = slice(start, start + self.batch_size)
+            clean[part] = _array(self._early(self._network.encoder(self._picture(crops[part])[1])).clean)  # type: ignore[misc]
+        return clean
 
     def fit(self, crops: Any, y: Any = None) -> Self:
         """Nothing is learned: with `transform`, this makes a Deoccluder a step of scikit-learn's pipelines.
@@ -207,46 +247,92 @@ class Deoccluder:
         Raises:
             InputError: If a photo or the landmarks have a wrong shape.
         """
-        check_shape("landmarks", landmarks, (len(photos), 5, 2))
-        for photo in photos:
-            check_photo("photo", photo)
-        aligned = [align(photo, five, self.layout) for photo, five in zip(photos, landmarks, strict=True)]
-        crops = np.array([crop for crop, _ in aligned], np.uint8).reshape(-1, self.size, self.size, 3)
+        crops = self._cut(photos, landmarks)
+        matrices = fit_layout(landmarks, self.layout)
         completion, own = self._run(crops)
         weights = blend_weight(torch.from_numpy(completion.occlusion)[:, None])[:, 0].numpy()
         # The network's own picture is pasted: the completed crop is blended already, and would be so twice.
         restored = [
             paste(photo, image, matrix, weight)
-            for photo, image, (_, matrix), weight in zip(photos, own, aligned, weights, strict=True)
+            for photo, image, matrix, weight in zip(photos, own, matrices, weights, strict=True)
         ]
         return restored, completion
 
     def refine(
-        self, photos: Sequence[UInt8Array], landmarks: NDArray[Any], find: Find, threshold: float = CLEAN_COVERAGE
+        self,
+        photos: Sequence[UInt8Array],
+        landmarks: NDArray[Any],
+        find: Find | None = None,
+        threshold: float = CLEAN_COVERAGE,
     ) -> FloatArray:
-        """Landmarks found again on the completed photographs; give them to `restore_batch` and to your recogniser.
+        """Better landmarks of occluded faces; give them to `restore_batch` and to your recogniser.
 
         A detector guesses nose and mouth under a mask, and misses them by an eighth of the eye distance (MTCNN and
         MediaPipe, held-out faces); the crop is cut askew then, which costs a recogniser nearly as much as what the
-        mask hides. On a completed face the detector sees a nose and a mouth again.
+        mask hides. So the landmarks are read anew by `reader`, which has seen masks; and with `find`, the detector is
+        asked again about the completed face, on which it sees a nose and a mouth.
 
         Args:
             photos: N pictures `(H, W, 3)` uint8 RGB, of any sizes.
             landmarks: `(N, 5, 2)` ArcFace points in pixels of each photo.
-            find: The detector that found them, see `maskfix.align.find_with`.
+            find: The detector that found them, see `maskfix.align.find_with`; None not to ask it again.
             threshold: Coverage in [0, 1] above which a face counts as occluded; others keep their points.
 
         Returns:
-            `(N, 5, 2)` float32; the points of faces that are not occluded, or not found again, as they were.
+            `(N, 5, 2)` float32; the points of faces that are not occluded as they were.
 
         Raises:
             InputError: If a photo or the landmarks have a wrong shape.
+            WeightsError: If the reader's weights are missing or damaged.
         """
-        restored, completion = self.restore_batch(photos, landmarks)
         refined = np.array(landmarks, np.float32)
-        rows = np.flatnonzero(completion.coverage > threshold)
-        refined[rows] = find_again([restored[row] for row in rows], refined[rows], find)
+        points, suspected = self.reread(photos, landmarks, threshold)
+        rows = np.flatnonzero(suspected)
+        restored, completion = self.restore_batch([photos[row] for row in rows], points[rows])
+        occluded = completion.coverage > threshold
+        chosen = rows[occluded]
+        refined[chosen] = points[chosen]
+        if find is not None:
+            refined[chosen] = find_again([restored[i] for i in np.flatnonzero(occluded)], refined[chosen], find)
         return refined
+
+    def reread(
+        self, photos: Sequence[UInt8Array], landmarks: NDArray[Any], threshold: float = CLEAN_COVERAGE
+    ) -> tuple[FloatArray, BoolArray]:
+        """Landmarks read anew by `reader`, of all faces that the early look does not take for surely clean.
+
+        What is not surely clean may still be: look at the coverage before you use a point that has moved.
+
+        Args:
+            photos: N pictures `(H, W, 3)` uint8 RGB, of any sizes.
+            landmarks: `(N, 5, 2)` ArcFace points in pixels of each photo.
+            threshold: Coverage in [0, 1] above which a face will count as occluded; below `clean_coverage` the early
+                look is not asked.
+
+        Returns:
+            Points `(N, 5, 2)` float32, the old ones where there is no reader, and which faces are not surely clean,
+            `(N,)` bool.
+
+        Raises:
+            InputError: If a photo or the landmarks have a wrong shape.
+            WeightsError: If the reader's weights are missing or damaged.
+        """
+        crops = self._cut(photos, landmarks)
+        suspected = np.ones(len(photos), np.bool_)
+        if threshold >= CLEAN_COVERAGE:
+            suspected = ~self.surely_clean(crops)
+        points, reader, rows = np.array(landmarks, np.float32), self.reader, np.flatnonzero(suspected)
+        if reader is not None and len(rows):
+            points[rows] = reader.correct([photos[row] for row in rows], points[rows])
+        return points, suspected
+
+    def _cut(self, photos: Sequence[UInt8Array], landmarks: NDArray[Any]) -> UInt8Array:
+        """The canonical crop of one face in each photograph, `(N, S, S, 3)`; checks both."""
+        check_shape("landmarks", landmarks, (len(photos), 5, 2))
+        for photo in photos:
+            check_photo("photo", photo)
+        crops = [align(photo, five, self.layout)[0] for photo, five in zip(photos, landmarks, strict=True)]
+        return np.array(crops, np.uint8).reshape(-1, self.size, self.size, 3)
 
     def _run(self, crops: UInt8Array, clean: BoolArray | None = None) -> tuple[Completion, UInt8Array]:
         """Complete crops batch by batch; also returns the network's own pictures, visible pixels included.
@@ -269,9 +355,7 @@ class Deoccluder:
     @torch.inference_mode()
     def _complete(self, crops: UInt8Array, clean: BoolArray | None) -> tuple[Completion, UInt8Array]:
         """Complete one batch; see `_run`."""
-        # Copied: torch warns of arrays that cannot be written to, and takes none whose strides run backwards.
-        source = torch.from_numpy(np.array(crops, order="C")).to(self.device).permute(0, 3, 1, 2)
-        picture = source.float() / 255
+        source, picture = self._picture(crops)
         if clean is None or self._early is None:
             return self._compose(source, self._network(picture, every_scale=False))
         features = self._network.encoder(picture)
@@ -279,7 +363,7 @@ class Deoccluder:
         clean[:] = _array(sight.clean)
         if not clean.any():
             return self._compose(source, self._network.decoder(picture, features, every_scale=False))
-        seen = _unchanged(crops, sight)
+        seen = unchanged(crops, sight)
         if clean.all():
             return seen, seen.images
         rest = torch.from_numpy(~clean).to(self.device)
@@ -288,6 +372,12 @@ class Deoccluder:
         for whole, part in pairs:
             whole[~clean] = part
         return seen, seen.images
+
+    def _picture(self, crops: UInt8Array) -> tuple[Tensor, Tensor]:
+        """Crops as the network takes them, `(N, 3, S, S)`: in 0..255 and in [0, 1]."""
+        # Copied: torch warns of arrays that cannot be written to, and takes none whose strides run backwards.
+        source = torch.from_numpy(np.array(crops, order="C")).to(self.device).permute(0, 3, 1, 2)
+        return source, source.float() / 255
 
     def _compose(self, source: Tensor, decoded: Decoded) -> tuple[Completion, UInt8Array]:
         """What was decoded as arrays: the completion, and the network's own pictures."""
@@ -303,19 +393,6 @@ class Deoccluder:
             uv=_array(decoded.uvs[0].float().permute(0, 2, 3, 1)),
         )
         return completion, _array(restored.round().to(torch.uint8).permute(0, 2, 3, 1))
-
-
-def _unchanged(crops: UInt8Array, sight: EarlySight) -> Completion:
-    """The completion of crops that pass as they are, with the early look's maps."""
-    size = crops.shape[1]
-    shape = (len(crops), size, size)
-    return Completion(
-        images=crops.copy(),
-        occlusion=_array(functional.interpolate(sight.occlusion, size=size, mode="nearest")[:, 0]),
-        coverage=_array(sight.coverage),
-        alpha=np.zeros(shape, np.float32),
-        uv=np.full((*shape, 2), np.nan, np.float32),
-    )
 
 
 def _array(tensor: Tensor) -> Any:

@@ -34,6 +34,8 @@ def model_card(row: WeightsRow) -> str:
     parts = [f"# {row.name}", _table(facts, ("", ""))]
     if row.arch.startswith("lightcnn"):
         usage = f'from maskfix.embed import load\n\nrecogniser = load("lightcnn:{row.name}")'
+    elif row.arch.startswith("landmarks"):
+        usage = f'from maskfix.align import LandmarkReader\n\nreader = LandmarkReader.from_pretrained("{row.name}")'
     else:
         usage = f'from maskfix import Deoccluder\n\ndeoccluder = Deoccluder.from_pretrained("{row.name}")'
     parts += ["## Use", f"```python\n{usage}\n```"]

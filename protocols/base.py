@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskfix.align import Find
 from maskfix.base import BoolArray, Completion, FloatArray, UInt8Array, check_choice
 
 Integers = NDArray[np.int64]
@@ -30,6 +31,15 @@ class Progress(Protocol):
 
 def silent(stage: str, done: int, total: int) -> None:
     """A `Progress` that nobody hears."""
+
+
+@runtime_checkable
+class Refiner(Protocol):
+    """What gives better landmarks of occluded faces than a detector can, see `Deoccluder.refine`."""
+
+    def refine(self, photos: Sequence[UInt8Array], landmarks: FloatArray, find: Find, /) -> FloatArray:
+        """Landmarks `(N, 5, 2)` of N photographs, the guess of whose detector, and the detector, are given."""
+        ...
 
 
 class Restorer(Protocol):

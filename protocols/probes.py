@@ -29,7 +29,7 @@ from maskfix.embed import unit_rows
 from maskfix.embed.base import Embedder
 from maskfix.metrics import laplacian_variance, psnr, ssim
 from maskfix.occlude import Occluder, OcclusionRecord, draw_kind, parse_kind
-from protocols.base import Progress, Restorer, silent
+from protocols.base import Progress, Refiner, Restorer, silent
 from protocols.pictures import PROBE_ROLE, Clock, EmbeddedPictures, Example, Pictures, ProbeSettings
 from protocols.prefetch import ahead
 
@@ -198,7 +198,11 @@ class _Pass:
             self._judge(probes, completed, completion)
         if "refined" in self.settings.methods and self.aligner is not None:
             with Clock(self.out.seconds, "landmarks of completed probes"):
-                five = find_again(completed, five, find_with(self.aligner))
+                find = find_with(self.aligner)
+                if isinstance(self.restorer, Refiner):
+                    five = self.restorer.refine(masked, five, find)
+                else:
+                    five = find_again(completed, five, find)
             completed, completion = self._restore(masked, five)
             self._embed("refined", probes, completed, five)
         self._show(probes, completion, five)

@@ -10,10 +10,11 @@ import pytest
 
 from maskfix import Deoccluder, read_image
 from maskfix.align import find_with, load_detector
-from maskfix.base import InputError, UInt8Array
+from maskfix.base import InputError, UInt8Array, WeightsError
 from maskfix.occlude import PAPER_KINDS, Occluder, folder_templates
-from maskfix.weights import list_weights
-from tests.plugin.worlds import green_deoccluder, with_chin
+from maskfix.weights import list_weights, save_weights
+from tests.plugin.worlds import early_green_deoccluder, green_deoccluder, with_chin
+from tests.readers import shifting_reader
 
 FIVE = np.array([[210.0, 200.0], [262.0, 196.0], [238.0, 230.0], [216.0, 258.0], [260.0, 254.0]], np.float32)
 
@@ -45,6 +46,53 @@ def test_occluded_faces_are_found_again_on_their_completion(photos: list[UInt8Ar
     np.testing.assert_array_equal(seen, blind.restore(photos[1], FIVE))
     assert (seen != photos[1]).any()
     np.testing.assert_array_equal(landmarks, np.stack([FIVE, FIVE]))
+
+
+def test_reader__reads_before_completion_and_the_detector_is_asked_after(photos: list[UInt8Array]) -> None:
+    reader = shifting_reader(2, -3)
+    blind = green_deoccluder(reader=reader)
+    landmarks = np.stack([FIVE, FIVE])
+    read = reader.correct(photos, landmarks)
+    np.testing.assert_array_equal(blind.refine(photos, landmarks), np.stack([FIVE, read[1]]))
+    assert np.abs(read - landmarks).min() > 0.5
+    find = Finder()
+    refined = blind.refine(photos, landmarks, find)
+    np.testing.assert_array_equal(refined, np.stack([FIVE, FIVE + 2]))
+    [seen] = find.seen
+    np.testing.assert_array_equal(seen, blind.restore(photos[1], read[1]))
+
+
+def test_without_reader_and_detector__nothing_moves(photos: list[UInt8Array]) -> None:
+    landmarks = np.stack([FIVE, FIVE])
+    np.testing.assert_array_equal(green_deoccluder().refine(photos, landmarks), landmarks)
+
+
+def test_reread__all_but_the_surely_clean(photos: list[UInt8Array]) -> None:
+    reader = shifting_reader(2, -3)
+    top = photos[0].copy()
+    top[:160] = (0, 255, 0)
+    pictures, landmarks = [photos[0], top], np.stack([FIVE, FIVE])
+    blind = early_green_deoccluder(reader)
+    points, suspected = blind.reread(pictures, landmarks)
+    assert suspected.tolist() == [False, True]
+    np.testing.assert_array_equal(points, np.stack([FIVE, reader.correct([top], FIVE[None])[0]]))
+    # Below what the early look calls clean, it has no say.
+    points, suspected = blind.reread(pictures, landmarks, 0.01)
+    assert suspected.all()
+    np.testing.assert_array_equal(points, reader.correct(pictures, landmarks))
+
+
+def test_reader__loaded_on_first_use_by_name_or_path(tmp_path: Path) -> None:
+    blind = Deoccluder(green_deoccluder()._network, device="cpu", reader=tmp_path / "none.safetensors")
+    with pytest.raises(WeightsError, match=r"none\.safetensors"):
+        _ = blind.reader
+    path = tmp_path / "landmarks_128.tiny.safetensors"
+    save_weights(path, shifting_reader(1, 2)._network.state_dict(), "landmarks_128")
+    blind = Deoccluder(green_deoccluder()._network, device="cpu", reader=path)
+    assert blind.reader is blind.reader
+    assert blind.reader is not None
+    assert blind.reader.weights is not None
+    assert green_deoccluder().reader is None
 
 
 def test_threshold(photos: list[UInt8Array]) -> None:

@@ -3,6 +3,7 @@
 from maskfix.align.again import Find, find_again, find_with, same_faces
 from maskfix.align.base import LandmarkDetector, mask_points_from_five
 from maskfix.align.factory import list_detectors, load_detector
+from maskfix.align.reader import READING_ROUNDS, LandmarkReader
 from maskfix.align.similarity import (
     align,
     estimate_similarity,
@@ -15,8 +16,10 @@ from maskfix.align.similarity import (
 )
 
 __all__ = [
+    "READING_ROUNDS",
     "Find",
     "LandmarkDetector",
+    "LandmarkReader",
     "align",
     "estimate_similarity",
     "find_again",

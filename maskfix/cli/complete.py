@@ -124,6 +124,7 @@ class Networks:
         self.settings = settings
         blind = Deoccluder.from_pretrained(settings.weights, settings.device)
         self.weights = blind.weights
+        self.reader = blind.reader.weights.sha256 if blind.reader and blind.reader.weights else "none"
         self.completer = Completer(blind, SeamSettings(settings.mode, settings.coverage))
         self.finder = FaceFinder(settings.detector, resolve_device(settings.device))
 
@@ -301,8 +302,8 @@ def _claim(folder: Path, jobs: Sequence[Job], settings: CompleteSettings, networ
     """
     row, chosen = networks.weights, asdict(settings)
     # The hash says what the name may not, and no picture depends on where the network ran.
-    # Pictures from before landmarks were refined are others, too.
-    chosen.update(weights=row.sha256 if row else "unnamed", detector=networks.finder.name, refined=True)
+    # Pictures from before landmarks were refined, or with another reader of them, are others, too.
+    chosen.update(weights=row.sha256 if row else "unnamed", detector=networks.finder.name, refined=networks.reader)
     del chosen["device"]
     note, text = folder / NOTE, json.dumps(chosen, sort_keys=True) + "\n"
     known = note.read_text(encoding="utf-8") if note.is_file() else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maskfix.plugin.arrays import CompletedCallable, CompletedEmbedder, CompletedSession
+    from maskfix.plugin.attaching import attach, detach
     from maskfix.plugin.base import (
         GATE_THRESHOLD,
         MODES,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         mix_embeddings,
     )
     from maskfix.plugin.crops import COLOURS, VALUE_RANGES, CropFormat
-    from maskfix.plugin.insightface import CompletedRecogniser, attach, detach
+    from maskfix.plugin.insightface import CompletedRecogniser
     from maskfix.plugin.pack_free import MtcnnForInsightFace, pack_free_analysis
     from maskfix.plugin.torch_modules import CompletedModule, CompletionStage, box_landmarks
     from maskfix.plugin.wrapping import stage, wrap
@@ -39,7 +40,8 @@ _HOME = {
         "mix_embeddings",
     ),
     "crops": ("COLOURS", "VALUE_RANGES", "CropFormat"),
-    "insightface": ("CompletedRecogniser", "attach", "detach"),
+    "attaching": ("attach", "detach"),
+    "insightface": ("CompletedRecogniser",),
     "pack_free": ("MtcnnForInsightFace", "pack_free_analysis"),
     "torch_modules": ("CompletedModule", "CompletionStage", "box_landmarks"),
     "wrapping": ("stage", "wrap"),

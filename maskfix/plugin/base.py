@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from maskfix.align import LandmarkReader
 from maskfix.base import (
     BoolArray,
     Completion,
@@ -47,6 +48,8 @@ class SeamSettings:
             face gets a mixture of the embeddings of the completed and the original face.
         threshold: Coverage in [0, 1] (occluded share of the canonical crop) above which a face counts as occluded.
         share: Share of the completed face in `fuse`, in [0, 1].
+        refine: Whether the landmarks of occluded faces, which a detector can only guess, are read anew
+            (`Deoccluder.reader`), and the faces completed, and where the seam cuts them out also cut, by these.
 
     Raises:
         InputError: If the mode is unknown or a number is out of range.
@@ -59,6 +62,7 @@ class SeamSettings:
     mode: str = "gate"
     threshold: float = GATE_THRESHOLD
     share: float = 0.75
+    refine: bool = True
 
     def __post_init__(self) -> None:
         """Refuse unknown modes and numbers out of range."""
@@ -230,6 +234,27 @@ class Completer:
         used = self.used(completion.coverage)
         images = np.where(used[:, None, None, None], completion.images, crops) if used.any() else crops
         return SeamResult(images, completion, used, early)
+
+    def reader(self, device: str | None = None) -> LandmarkReader | None:
+        """What reads the landmarks of occluded faces anew; None where the settings or the Deoccluder do without.
+
+        Args:
+            device: As `deoccluder`.
+
+        Raises:
+            WeightsError: If weights are missing or damaged.
+        """
+        return self.deoccluder(device).reader if self.settings.refine else None
+
+    def suspected(self, crops: UInt8Array, device: str | None = None) -> BoolArray:
+        """Which canonical crops may be occluded: all that the early look, where it is asked, does not call clean.
+
+        Args:
+            crops: As `complete`.
+            device: As `deoccluder`.
+        """
+        blind = self.deoccluder(device)
+        return ~blind.surely_clean(crops) if self._may_look_early(blind) else np.ones(len(crops), np.bool_)
 
     def _may_look_early(self, blind: Deoccluder) -> bool:
         """Whether a face that the early look calls clean would surely pass the gate by the whole network as well."""

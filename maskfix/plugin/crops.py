@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.align import estimate_similarity, invert_affine
+from maskfix.align import LandmarkReader, estimate_similarity, invert_affine
 from maskfix.base import (
     BoolArray,
     CropLayout,
@@ -233,6 +233,10 @@ class CropFormat:
     ) -> tuple[UInt8Array, SeamResult]:
         """Complete crops by way of the canonical crop, in one call of the network.
 
+        Without landmarks, and where the settings refine, those of faces that may be occluded are read off the canonical
+        crops. An occluded face is completed by these, and its crop, if the layout goes by landmarks, cut anew: moved,
+        turned and scaled to where the recogniser expects it. One by a detector's box (`fit="box"`) stays in place.
+
         Args:
             completer: The network and its settings.
             pictures: `(N, H, H, 3)` uint8 RGB in `layout`, at its size or scaled.
@@ -255,18 +259,52 @@ class CropFormat:
             tuple(map(tuple, self.layout.array * (pictures.shape[1] / self.layout.size))),
             self.layout.fit,
         )
-        matrices = relate(scaled, canonical_layout(blind.size), landmarks)
-        crops = to_canonical(pictures, matrices, blind.size)
+        frame = np.broadcast_to(relate(scaled, canonical_layout(blind.size), landmarks), (len(pictures), 2, 3))
+        crops, matrices = to_canonical(pictures, frame, blind.size), frame
+        reader = completer.reader(device) if landmarks is None else None
+        if reader is not None:
+            matrices = _reread(pictures, crops, frame, completer.suspected(crops, device), reader)
         result = completer.complete(crops, device)
         wanted = np.ones_like(result.used) if completer.settings.mode == "observe" else result.used
-        return self._put_back(pictures, crops, result, matrices, wanted), result
-
-    @staticmethod
-    def _put_back(
-        pictures: UInt8Array, crops: UInt8Array, result: SeamResult, matrices: DoubleArray, wanted: BoolArray
-    ) -> UInt8Array:
-        maps = np.broadcast_to(matrices, (len(pictures), 2, 3))
         completed = pictures.copy()
+        occluded = completer.occluded(result.completion.coverage)
         for i in np.flatnonzero(wanted):
-            completed[i] = from_canonical(pictures[i], crops[i], result.completion.images[i], maps[i])
-        return completed
+            place, after = pictures[i], result.completion.images[i]
+            if occluded[i] and matrices is not frame and self.layout.fit != "box":
+                # Cut out anew: the face goes where the recogniser expects it.
+                place, matrix = _recut(place, frame[i], matrices[i]), frame[i]
+            else:
+                matrix = matrices[i]
+            completed[i] = from_canonical(place, crops[i], after, matrix)
+        return completed, result
+
+
+def _reread(
+    pictures: UInt8Array, crops: UInt8Array, matrices: DoubleArray, rows: BoolArray, reader: LandmarkReader
+) -> DoubleArray:
+    """Cut canonical crops anew, by the landmarks that are read off them.
+
+    Args:
+        pictures: `(N, H, H, 3)` uint8 RGB.
+        crops: `(N, S, S, 3)` uint8, their canonical crops; changed in place.
+        matrices: `(N, 2, 3)` from picture to crop.
+        rows: Which faces, `(N,)`.
+        reader: What reads.
+
+    Returns:
+        `(N, 2, 3)` from each picture to its new crop.
+    """
+    moved = matrices.copy()
+    if rows.any():
+        moves = estimate_similarity(reader.read(crops[rows]), reader.layout.array)
+        moved[rows] = moves[:, :, :2] @ matrices[rows]
+        moved[rows, :, 2] += moves[:, :, 2]
+        crops[rows] = to_canonical(pictures[rows], moved[rows], crops.shape[1])
+    return moved
+
+
+def _recut(picture: UInt8Array, frame: DoubleArray, matrix: DoubleArray) -> UInt8Array:
+    """A recogniser's crop in which the face lies where `matrix` found it; beyond its edge is the nearest pixel."""
+    back, wanted = invert_affine(frame), np.vstack([matrix, [0, 0, 1]])
+    box = (picture.shape[1], picture.shape[0])
+    return np.asarray(cv2.warpAffine(picture, back @ wanted, box, borderMode=cv2.BORDER_REPLICATE), np.uint8)

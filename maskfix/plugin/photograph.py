@@ -37,6 +37,30 @@ def complete_photos(
     return restored, _by_mode(completer, blind, photos, landmarks, completion)
 
 
+def reread_landmarks(
+    completer: Completer, photos: Sequence[UInt8Array], landmarks: NDArray[Any], device: str | None = None
+) -> NDArray[Any]:
+    """Landmarks of faces that may be occluded read anew, if the settings of a seam say so, see `Deoccluder.reread`.
+
+    Args:
+        completer: The network and its settings.
+        photos: N pictures `(H, W, 3)` uint8 RGB, of any sizes.
+        landmarks: `(N, 5, 2)` ArcFace points in pixels of each photo.
+        device: Where the recogniser runs.
+
+    Returns:
+        `(N, 5, 2)`; the very landmarks where nothing is read.
+
+    Raises:
+        InputError: If a photo or the landmarks have a wrong shape.
+        WeightsError: If the weights are missing or damaged.
+    """
+    if completer.reader(device) is None or not len(photos):
+        return landmarks
+    points, suspected = completer.deoccluder(device).reread(photos, landmarks, completer.settings.threshold)
+    return np.where(suspected[:, None, None], points, landmarks)
+
+
 def _by_mode(
     completer: Completer, blind: Deoccluder, photos: Sequence[UInt8Array], five: NDArray[Any], completion: Completion
 ) -> SeamResult:
@@ -60,24 +84,33 @@ class CompletedPhoto:
         photo: `(H, W, 3)` uint8 RGB.
         landmarks: `(N, 5, 2)` ArcFace points in pixels of the photo; N may be 0.
         device: Where the recogniser runs.
+        reread: Whether landmarks are read anew first, where the settings refine them and a face may be occluded.
 
     Raises:
         InputError: If the photo or the landmarks have a wrong shape, or the points of a face coincide.
         WeightsError: If the weights are missing or damaged.
 
     Attributes:
+        landmarks: `(N, 5, 2)` the points that each face was completed by.
         result: What the network made of the canonical crops, by the mode of the seam.
     """
 
     def __init__(
-        self, completer: Completer, photo: UInt8Array, landmarks: NDArray[Any], device: str | None = None
+        self,
+        completer: Completer,
+        photo: UInt8Array,
+        landmarks: NDArray[Any],
+        device: str | None = None,
+        reread: bool = True,
     ) -> None:
         check_photo("photo", photo)
         five = np.asarray(landmarks, np.float64)
         if five.ndim != 3 or five.shape[1:] != (5, 2):
             raise InputError(f"landmarks: expected shape (*, 5, 2), got {five.shape}")
         self._completer, self._device = completer, device
-        self._photo, self._five = photo, five
+        if reread:
+            five = reread_landmarks(completer, [photo] * len(five), five, device)
+        self._photo, self.landmarks = photo, five
         self._windows = _windows(five, completer.deoccluder(device), photo)
         self._cuts = [photo[y0:y1, x0:x1] for x0, y0, x1, y1 in self._windows]
         self._restored, self.result = complete_photos(completer, self._cuts, five - self._windows[:, None, :2], device)
@@ -98,11 +131,11 @@ class CompletedPhoto:
         occluded = self._completer.occluded(self.result.completion.coverage)
         if not occluded.any():
             return self
-        picture, five = self.picture(occluded), self._five.copy()
+        picture, five = self.picture(occluded), self.landmarks.copy()
         five[occluded] = same_faces(find(picture), five[occluded])
-        if (five == self._five.astype(np.float32)).all():
+        if (five == self.landmarks.astype(np.float32)).all():
             return self
-        return CompletedPhoto(self._completer, self._photo, five, self._device)
+        return CompletedPhoto(self._completer, self._photo, five, self._device, reread=False)
 
     def picture(self, faces: BoolArray | None = None) -> UInt8Array:
         """The photograph with some faces completed.

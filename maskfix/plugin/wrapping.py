@@ -29,6 +29,7 @@ def wrap(
     share: float = SeamSettings.share,
     deoccluder: Deoccluder | str | Path | None = None,
     device: str = "auto",
+    refine: bool = True,
 ) -> Any:
     """Put the completion before a recogniser; what comes back is used as the recogniser was.
 
@@ -50,6 +51,9 @@ def wrap(
         share: Share of the completed face in `fuse`, in [0, 1].
         deoccluder: Name or path of the weights, or a Deoccluder; `cadf_small_128` when None. Loaded on first use.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`, which follows the recogniser.
+        refine: Whether occluded faces are looked for in their crops, since a detector can only guess nose and mouth
+            under a mask, and set right: moved, turned and scaled to where `layout` has them. Switch it off where crops
+            were cut by landmarks that no mask has misled.
 
     Returns:
         A `CompletedRecogniser`, `CompletedModule`, `CompletedSession`, `CompletedCallable` or `CompletedEmbedder`.
@@ -57,7 +61,7 @@ def wrap(
     Raises:
         InputError: If it is no recogniser, is wrapped already, or something is not declared, unknown or out of range.
     """
-    completer = Completer(deoccluder, SeamSettings(mode, threshold, share), device)
+    completer = Completer(deoccluder, SeamSettings(mode, threshold, share, refine), device)
     if isinstance(recogniser, _SEAMS):
         raise InputError(f"recogniser: {type(recogniser).__name__} is wrapped already; wrap its `inner`")
     if isinstance(getattr(recogniser, "models", None), dict):
@@ -88,6 +92,7 @@ def stage(
     threshold: float = GATE_THRESHOLD,
     deoccluder: Deoccluder | str | Path | None = None,
     device: str = "auto",
+    refine: bool = True,
 ) -> CompletionStage:
     """A stage to stand between a detector and a recogniser, such as `nn.Sequential(stage, resnet)`.
 
@@ -100,12 +105,13 @@ def stage(
         threshold: As `wrap`.
         deoccluder: As `wrap`.
         device: As `wrap`; `auto` follows the crops.
+        refine: As `wrap`.
 
     Raises:
         InputError: If something is unknown or out of range.
     """
     form = _format(None, layout, value_range, network_range, colour)
-    return CompletionStage(Completer(deoccluder, SeamSettings(mode, threshold), device), form)
+    return CompletionStage(Completer(deoccluder, SeamSettings(mode, threshold, refine=refine), device), form)
 
 
 def _refuse(fixed: dict[str, Any], whose: str) -> None:

@@ -3,7 +3,7 @@
 from maskfix.restore.blend import blend_weight
 from maskfix.restore.config import CONFIGS, SCALES, NetworkConfig
 from maskfix.restore.decoder import Decoded
-from maskfix.restore.early import CLEAN_COVERAGE, PREFIX, EarlyLook, EarlySight, split_early_look
+from maskfix.restore.early import CLEAN_COVERAGE, PREFIX, EarlyLook, EarlySight, split_early_look, unchanged
 from maskfix.restore.factory import create_network, list_networks
 from maskfix.restore.fusion import ChannelAttention, DualAttentionFusion, Fused
 from maskfix.restore.network import CompletionNetwork
@@ -30,5 +30,6 @@ __all__ = [
     "load_narrower",
     "momentum_update",
     "split_early_look",
+    "unchanged",
     "widen",
 ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from maskfix.base import Completion, UInt8Array
 from maskfix.restore.config import NetworkConfig
 
 FIRST_LEVEL = 3
@@ -31,6 +33,25 @@ class EarlySight(NamedTuple):
     occlusion: Tensor
     coverage: Tensor
     clean: Tensor
+
+
+def unchanged(crops: UInt8Array, sight: EarlySight) -> Completion:
+    """The completion of crops that pass as they are, as `Deoccluder.complete_unless_clean` describes it.
+
+    Args:
+        crops: `(N, S, S, 3)` uint8 RGB.
+        sight: What the early look saw of them.
+    """
+    size = crops.shape[1]
+    shape = (len(crops), size, size)
+    enlarged = functional.interpolate(sight.occlusion, size=size, mode="nearest")[:, 0]
+    return Completion(
+        images=crops.copy(),
+        occlusion=np.ascontiguousarray(enlarged.cpu().numpy()),
+        coverage=np.ascontiguousarray(sight.coverage.cpu().numpy()),
+        alpha=np.zeros(shape, np.float32),
+        uv=np.full((*shape, 2), np.nan, np.float32),
+    )
 
 
 class EarlyLook(nn.Module):

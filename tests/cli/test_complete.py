@@ -17,7 +17,6 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from maskfix.align import find_again
 from maskfix.base import InputError, MaskfixError, UInt8Array, read_image, write_image
 from maskfix.cli import complete as module
 from maskfix.cli.complete import NOTE, CompleteSettings, plan, run_complete
@@ -96,8 +95,9 @@ class TestFolder:
         run(tree, out, weights[20])
         blind = Deoccluder.from_pretrained(weights[20], device="cpu")
         guess = finder.find(face)[:1]
-        once = blind.restore(face, guess[0])
-        [five] = find_again([once], guess, finder.find)
+        assert blind.reader is not None
+        once = blind.restore(face, blind.reader.correct([face], guess)[0])
+        [five] = blind.refine([face], guess, finder.find)
         expected = blind.restore(face, five)
         assert np.abs(once.astype(int) - expected).max() > 5
         got = read_image(out / "a.png")

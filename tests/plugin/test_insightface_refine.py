@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import maskfix
 from maskfix.base import UInt8Array
 from tests.plugin.worlds import batches, by_place, completed_112, green_deoccluder
+from tests.readers import shifting_reader
 
 pytest.importorskip("insightface")
 
@@ -90,4 +91,27 @@ class TestRefine:
         watched = watch()
         maskfix.attach(app, deoccluder=green_deoccluder(), refine=False)
         assert by_place(app.get(both_bgr))[1].completion.used
+        assert len(watched.seen) == 1
+
+    def test_read_anew_before_completion(self, app: Any, both_bgr: UInt8Array, expected: list[Any], watch: Any) -> None:
+        watched, library, reader = watch(None), app.models["recognition"], shifting_reader(2, -3)
+        maskfix.attach(app, deoccluder=green_deoccluder(reader=reader))
+        clean, masked = by_place(app.get(both_bgr))
+        photo = np.ascontiguousarray(both_bgr[..., ::-1])
+        [five] = reader.correct([photo], expected[1].kps[None])
+        assert np.abs(five - expected[1].kps).min() > 1
+        np.testing.assert_allclose(masked.completion.landmarks, five, atol=1e-3)
+        by_hand = library.get_feat(completed_112(both_bgr, type(masked)(dict(expected[1]) | {"kps": five}))).flatten()
+        assert by_hand @ masked.embedding / np.linalg.norm(by_hand) / np.linalg.norm(masked.embedding) > 0.999
+        # The clean face was read as well, as nothing told that it is clean; it passes as the library has it.
+        np.testing.assert_array_equal(clean.embedding, expected[0].embedding)
+        assert clean.completion.landmarks is None
+        assert len(watched.seen) == 2
+
+    def test_neither_read_nor_found_again(self, app: Any, both_bgr: UInt8Array, watch: Any) -> None:
+        watched = watch()
+        maskfix.attach(app, deoccluder=green_deoccluder(reader=shifting_reader(2, -3)), refine=False)
+        face = by_place(app.get(both_bgr))[1]
+        assert face.completion.used
+        assert face.completion.landmarks is None
         assert len(watched.seen) == 1

@@ -10,7 +10,8 @@ import pytest
 from maskfix.base import UInt8Array
 from maskfix.plugin.base import Completer, SeamSettings
 from maskfix.plugin.photograph import CompletedPhoto
-from tests.plugin.worlds import batches, green_deoccluder, with_chin
+from tests.plugin.worlds import batches, early_green_deoccluder, green_deoccluder, with_chin
+from tests.readers import shifting_reader
 
 LEFT = np.array([[110.0, 200.0], [162.0, 196.0], [138.0, 230.0], [116.0, 258.0], [160.0, 254.0]], np.float32)
 RIGHT = LEFT + np.array([260, 0], np.float32)
@@ -62,3 +63,31 @@ def test_refined__not_moved_or_not_found(photo: UInt8Array, shift: Any) -> None:
     plain = completed(photo)
     assert plain.refined(Finder(shift)) is plain
     assert batches(plain._completer.deoccluder()) == [2]
+
+
+def test_reread__what_may_be_occluded_is_completed_by_the_points_read(photo: UInt8Array) -> None:
+    blind = green_deoccluder(reader=shifting_reader(3, 2))
+    reread = CompletedPhoto(Completer(blind), photo, BOTH)
+    moved = shifting_reader(3, 2).correct([photo, photo], BOTH)
+    np.testing.assert_allclose(reread.landmarks, moved, atol=1e-3)
+    assert np.abs(moved - BOTH).min() > 0.5
+    by_hand = CompletedPhoto(Completer(green_deoccluder()), photo, moved)
+    np.testing.assert_array_equal(reread.picture(), by_hand.picture())
+    for plain in (
+        CompletedPhoto(Completer(blind), photo, BOTH, reread=False),
+        CompletedPhoto(Completer(blind, SeamSettings(refine=False)), photo, BOTH),
+    ):
+        np.testing.assert_array_equal(plain.landmarks, BOTH)
+
+
+def test_reread__not_once_more_where_the_detector_was_asked_again(photo: UInt8Array) -> None:
+    plain = CompletedPhoto(Completer(green_deoccluder(reader=shifting_reader(1, 1))), photo, BOTH)
+    find = Finder(plain.landmarks[1] - RIGHT + SHIFT)
+    np.testing.assert_allclose(plain.refined(find).landmarks[1], plain.landmarks[1] + SHIFT, atol=1e-3)
+
+
+def test_reread__surely_clean_faces_stay(photo: UInt8Array) -> None:
+    blind = early_green_deoccluder(shifting_reader(3, 2))
+    again = CompletedPhoto(Completer(blind), photo, BOTH)
+    # To this early look every picture without green in its first row is clean.
+    np.testing.assert_array_equal(again.landmarks, BOTH)

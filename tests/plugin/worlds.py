@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from maskfix.align import LandmarkReader
 from maskfix.base import UInt8Array
 from maskfix.deocclude import Deoccluder
 from maskfix.restore import EarlySight
@@ -43,8 +44,8 @@ class GreenNetwork(nn.Module):
         return Decoded([image], [torch.zeros_like(picture)], [torch.zeros_like(picture[:, :2])], occlusion)
 
 
-def green_deoccluder(size: int = 128) -> Deoccluder:
-    return Deoccluder(GreenNetwork(size), device="cpu")  # type: ignore[arg-type]
+def green_deoccluder(size: int = 128, reader: LandmarkReader | None = None) -> Deoccluder:
+    return Deoccluder(GreenNetwork(size), device="cpu", reader=reader)  # type: ignore[arg-type]
 
 
 class EarlyGreenNetwork(GreenNetwork):
@@ -72,8 +73,8 @@ class EarlyGreenLook(nn.Module):
         return EarlySight(occlusion, occlusion.mean((1, 2, 3)), ~green)
 
 
-def early_green_deoccluder() -> Deoccluder:
-    return Deoccluder(EarlyGreenNetwork(), device="cpu", early=EarlyGreenLook())  # type: ignore[arg-type]
+def early_green_deoccluder(reader: LandmarkReader | None = None) -> Deoccluder:
+    return Deoccluder(EarlyGreenNetwork(), device="cpu", early=EarlyGreenLook(), reader=reader)  # type: ignore[arg-type]
 
 
 def batches(deoccluder: Deoccluder) -> list[int]:

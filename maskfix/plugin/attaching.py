@@ -1,0 +1,144 @@
+"""`attach` and `detach`: the completion put before the recogniser of an insightface FaceAnalysis, and taken away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskfix.base import InputError, UInt8Array
+from maskfix.deocclude import Deoccluder
+from maskfix.embed import reopen_sessions
+from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamSettings
+from maskfix.plugin.insightface import COLLECTING, CompletedRecogniser
+
+_TASK = "recognition"
+
+
+def attach(
+    app: Any,
+    *,
+    mode: str = "gate",
+    threshold: float = GATE_THRESHOLD,
+    share: float = SeamSettings.share,
+    deoccluder: Deoccluder | str | Path | None = None,
+    device: str = "auto",
+    reopen: bool = True,
+    refine: bool = True,
+) -> Any:
+    """Put the completion before the recogniser of an insightface FaceAnalysis.
+
+    Detection, landmarks, gender and age go on seeing the photograph. Recognition sees the face completed, where the
+    mode says so; the completion is made from the whole photograph, all faces in one call of the network. Every face
+    carries `face.completion`, a `FaceCompletion`. Undone by `detach`.
+
+    Under a mask a detector guesses nose and mouth, and recognition suffers from the crop that is cut askew. So the
+    application's detector is asked again on the photograph with the occluded faces completed, and these are completed
+    and cut out anew by what it finds (`refine`). `face.kps` stays what it was.
+
+    Args:
+        app: A `FaceAnalysis` with a recognition model.
+        mode: `gate`, `always`, `observe` or `fuse`, see `SeamSettings`.
+        threshold: Coverage in [0, 1] above which a face counts as occluded.
+        share: Share of the completed face in `fuse`, in [0, 1].
+        deoccluder: Name or path of the weights, or a Deoccluder; `cadf_small_128` when None. Loaded on first use.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where the recogniser runs on it.
+        reopen: Whether the application's sessions that run on the CPU are opened again, so that their threads sleep
+            between two calls: they spin by default, and the completion takes twice the time then on two cores. They
+            give the same to the bit, and stay so after `detach`.
+        refine: Whether the landmarks of occluded faces are read anew, and found again after completion: one more
+            detection a photograph with such faces, and one more call of the network.
+
+    Returns:
+        `app` itself.
+
+    Raises:
+        InputError: If `app` is none, has no recognition model, is attached already, or a setting is out of range.
+    """
+    settings = SeamSettings(mode, threshold, share, refine)
+    models = getattr(app, "models", None)
+    if not isinstance(models, dict) or not callable(getattr(app, "get", None)):
+        raise InputError(f"app: expected insightface's FaceAnalysis, got {type(app).__name__}; see maskfix.wrap")
+    if isinstance(vars(app).get("get"), _AttachedGet) or isinstance(models.get(_TASK), CompletedRecogniser):
+        raise InputError("app: maskfix is attached already; call maskfix.detach(app) first")
+    if _TASK not in models:
+        raise InputError(
+            f"app: no recognition model among {', '.join(models) or 'no models'}; load one, for example with "
+            "allowed_modules=['detection', 'recognition']"
+        )
+    if reopen:
+        reopen_sessions(models.values())
+    find = _FindWithApp(app) if refine and hasattr(app, "det_model") else None
+    seam = CompletedRecogniser(models[_TASK], Completer(deoccluder, settings, device), find)
+    get = _AttachedGet(app, seam)
+    models[_TASK] = seam
+    app.get = get
+    return app
+
+
+def detach(app: Any) -> Any:
+    """Take the completion out again: the application is what it was, with the very same recogniser.
+
+    Args:
+        app: A `FaceAnalysis` that `attach` was called on.
+
+    Returns:
+        `app` itself.
+
+    Raises:
+        InputError: If nothing is attached.
+    """
+    get = getattr(app, "__dict__", {}).get("get")
+    if not isinstance(get, _AttachedGet):
+        raise InputError("app: maskfix is not attached; nothing to detach")
+    # A recogniser that the user has put there since stays.
+    if app.models.get(_TASK) is get.seam:
+        app.models[_TASK] = get.seam.recogniser
+    if get.previous is None:
+        del app.get
+    else:
+        app.get = get.previous
+    return app
+
+
+class _AttachedGet:
+    """Stands for `app.get` on one application: recognition waits until all faces of a photograph are found.
+
+    Args:
+        app: The application.
+        seam: The recogniser that has been put in place.
+    """
+
+    def __init__(self, app: Any, seam: CompletedRecogniser) -> None:
+        self.app = app
+        self.seam = seam
+        self.previous = vars(app).get("get")
+
+    def __call__(self, img: NDArray[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        """Find the faces by the library's own `get`, then complete and embed them."""
+        pending: list[Any] = []
+        token = COLLECTING.set((self.seam, pending))
+        try:
+            faces: list[Any] = (
+                type(self.app).get(self.app, img, *args, **kwargs)
+                if self.previous is None
+                else self.previous(img, *args, **kwargs)
+            )
+        finally:
+            COLLECTING.reset(token)
+        self.seam.get_batch(img, pending)
+        return faces
+
+
+class _FindWithApp:
+    """The faces of a photograph by an application's own detector, as a `maskfix.align.Find` of BGR pictures."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def __call__(self, img: UInt8Array) -> NDArray[Any]:
+        """Ask as `FaceAnalysis.get` asks; a detector that gives no landmarks finds nothing."""
+        points = self.app.det_model.detect(img, max_num=0, metric="default")[1]
+        return np.zeros((0, 5, 2)) if points is None or not len(points) else np.asarray(points)
