@@ -31,7 +31,7 @@ def draw_move(generator: Generator, size: int, shift: float, turn: float, scale:
         `(2, 3)` float64 affine map of pixels.
 
     Example:
-        >>> draw_move(np.random.default_rng(0), 128, 0, 0, 0)
+        >>> draw_move(np.random.default_rng(0), 128, 0, 0, 0) + 0.0
         array([[1., 0., 0.],
                [0., 1., 0.]])
     """
