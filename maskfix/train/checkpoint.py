@@ -107,3 +107,40 @@ def trim_log(path: str | Path, step: int) -> None:
             kept.append(line + "\n")
     with replacing(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def resume(
+    path: str | Path,
+    log: str | Path,
+    config: dict[str, Any],
+    network: torch.nn.Module,
+    average: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+) -> int:
+    """Go on from a run's checkpoint, if there is one, and drop what its log says of later steps.
+
+    Args:
+        path: The checkpoint.
+        log: The run's log.
+        config: As `load_checkpoint`.
+        network: Takes over the checkpoint's `network`.
+        average: Takes over its `average`.
+        optimiser: Takes over its `optimiser`.
+
+    Returns:
+        Steps done; 0 where there is no checkpoint.
+
+    Raises:
+        CheckpointError: If the checkpoint is damaged, of another configuration or of another network.
+    """
+    state = load_checkpoint(path, config)
+    trim_log(log, state["step"] if state else 0)
+    if state is None:
+        return 0
+    try:
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: of another network; remove it to start anew") from error
+    return int(state["step"])

@@ -11,17 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from maskfix.align import fit_layout
-from maskfix.base import CheckpointError, FloatArray, InputError, UInt8Array, canonical_layout
+from maskfix.base import FloatArray, InputError, UInt8Array, canonical_layout
 from maskfix.embed import grey_crops, load, load_layout
 from maskfix.embed.lightcnn import DIMENSION, create_lightcnn
 from maskfix.losses import identity_cosine_loss, relational_loss
 from maskfix.train.averaging import average_of, averaging
 from maskfix.train.batches import BatchDataset, batches
-from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, save_checkpoint, trim_log
+from maskfix.train.checkpoint import append_log, drop_leftovers, resume, save_checkpoint
 from maskfix.train.config import DistillationConfig, as_plain
 from maskfix.train.loop import (
     Progress,
@@ -134,7 +133,7 @@ def train_recogniser(
     network.to(memory_format=torch.channels_last)
     average = average_of(network, config.average)
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-    first = _restore(load_checkpoint(out / CHECKPOINT, record), network, average, optimiser, out)
+    first = resume(out / CHECKPOINT, out / LOG, record, network, average, optimiser)
     model, optimiser = fabric.setup(network, optimiser)
     average.to(fabric.device)
     targets = torch.from_numpy(target).to(fabric.device)
@@ -169,26 +168,6 @@ def _initialise(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def _restore(
-    state: dict[str, Any] | None,
-    network: nn.Module,
-    average: AveragedModel,
-    optimiser: torch.optim.Optimizer,
-    out: Path,
-) -> int:
-    """Load a checkpoint; returns the steps done."""
-    trim_log(out / LOG, state["step"] if state else 0)
-    if state is None:
-        return 0
-    try:
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{out / CHECKPOINT}: of another network; remove it to start anew") from error
-    return int(state["step"])
 
 
 def _step(

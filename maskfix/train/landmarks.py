@@ -11,14 +11,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
-from maskfix.align.landmark_network import LandmarkNetwork, create_landmark_network
-from maskfix.base import CheckpointError, FloatArray, InputError, UInt8Array, canonical_layout
+from maskfix.align.landmark_network import create_landmark_network
+from maskfix.base import FloatArray, InputError, UInt8Array, canonical_layout
 from maskfix.train.averaging import average_of, averaging
 from maskfix.train.batches import as_pictures, batches
-from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, save_checkpoint, trim_log
+from maskfix.train.checkpoint import append_log, drop_leftovers, resume, save_checkpoint
 from maskfix.train.config import as_plain
 from maskfix.train.landmark_config import LandmarkConfig
 from maskfix.train.loop import (
@@ -141,7 +140,7 @@ def train_landmarks(
     network.to(memory_format=torch.channels_last)
     average = average_of(network, config.average)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    first = _restore(load_checkpoint(out / CHECKPOINT, record), network, average, optimiser, out)
+    first = resume(out / CHECKPOINT, out / LOG, record, network, average, optimiser)
     model, optimiser = fabric.setup(network, optimiser)
     average.to(fabric.device)
     out.mkdir(parents=True, exist_ok=True)
@@ -166,26 +165,6 @@ def train_landmarks(
         if progress:
             progress(step + 1, figures)
     return out / CHECKPOINT
-
-
-def _restore(
-    state: dict[str, Any] | None,
-    network: LandmarkNetwork,
-    average: AveragedModel,
-    optimiser: torch.optim.Optimizer,
-    out: Path,
-) -> int:
-    """Load a checkpoint; returns the steps done."""
-    trim_log(out / LOG, state["step"] if state else 0)
-    if state is None:
-        return 0
-    try:
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{out / CHECKPOINT}: of another network; remove it to start anew") from error
-    return int(state["step"])
 
 
 def _step(config: LandmarkConfig, lesson: MovedCrops, fabric: Any, model: Any, optimiser: Any) -> dict[str, float]:
