@@ -54,7 +54,7 @@ from maskfix.align import LandmarkDetector, load_detector
 from maskfix.base import BoolArray, DependencyError, InputError, UInt8Array
 from maskfix.deocclude import Deoccluder
 from maskfix.plugin.base import GATE_THRESHOLD, Completer, FaceCompletion, LastResult, SeamSettings, embed_by_mode
-from maskfix.plugin.photograph import complete_photos, reread_landmarks
+from maskfix.plugin.photograph import complete_photos, look_at
 
 _TASK = "facial_recognition"
 _SUFFIX = "+maskfix"
@@ -239,7 +239,7 @@ class _Crops:
             return inner.forward(self._normalized(img))
         five = np.array([found[row].five for row in rows])
         photos = [pictures[row] for row in rows]
-        restored, result = complete_photos(self._completer, photos, reread_landmarks(self._completer, photos, five))
+        restored, result = complete_photos(self._completer, photos, look_at(self._completer, photos, five))
 
         def embed(faces: BoolArray) -> NDArray[Any]:
             given = img if not faces.any() else _put(batch, pictures, restored, rows, faces)

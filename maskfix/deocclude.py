@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from maskfix.align import Find, LandmarkReader, align, find_again, fit_layout, paste
 from maskfix.base import (
@@ -20,7 +19,6 @@ from maskfix.base import (
     UInt8Array,
     WeightsError,
     canonical_layout,
-    check_crops,
     check_photo,
     check_shape,
     resolve_device,
@@ -28,16 +26,18 @@ from maskfix.base import (
 from maskfix.restore import (
     CLEAN_COVERAGE,
     CompletionNetwork,
-    Decoded,
     EarlyLook,
+    NetworkRunner,
     blend_weight,
     create_network,
     list_networks,
     load_narrower,
     split_early_look,
-    unchanged,
 )
 from maskfix.weights import WeightsRow, load_weights
+
+Recut = Callable[[BoolArray], UInt8Array]
+"""Cuts crops anew: given which of N crops, `(N,)` bool, it returns theirs, one for each that is True."""
 
 
 class Deoccluder:
@@ -82,8 +82,7 @@ class Deoccluder:
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 32)
         self.size = network.config.size
         self.layout = canonical_layout(self.size)
-        self._network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._early = early.eval().to(self.device) if early is not None else None
+        self._runner = NetworkRunner(network, self.device, self.batch_size, early)
         self._reader = reader
 
     @classmethod
@@ -132,7 +131,7 @@ class Deoccluder:
     @property
     def clean_coverage(self) -> float | None:
         """Coverage up to which a face counts as clean to the early look, in [0, 1]; None without an early look."""
-        return None if self._early is None else CLEAN_COVERAGE
+        return None if self._runner.early is None else CLEAN_COVERAGE
 
     def complete(self, crops: UInt8Array, composed: bool = True) -> Completion:
         """Complete crops in the canonical layout.
@@ -149,10 +148,10 @@ class Deoccluder:
         Raises:
             InputError: If type, shape or size differ.
         """
-        completion, own = self._run(crops)
+        completion, own = self._runner.complete(crops)
         return completion if composed else completion._replace(images=own)
 
-    def complete_unless_clean(self, crops: UInt8Array) -> tuple[Completion, BoolArray]:
+    def complete_unless_clean(self, crops: UInt8Array, recut: Recut | None = None) -> tuple[Completion, BoolArray]:
         """Complete crops, save those that the early look takes for surely clean: these cost the encoder alone.
 
         Of a face that is surely clean, `images` are the input; `occlusion` is the early look's own map, a cell for
@@ -162,6 +161,8 @@ class Deoccluder:
 
         Args:
             crops: As `complete`.
+            recut: Cuts the crops that are not surely clean anew before they are completed; called once, or not at all
+                where there are none.
 
         Returns:
             What the network made of the crops, and which were surely clean, `(N,)` bool.
@@ -169,28 +170,29 @@ class Deoccluder:
         Raises:
             InputError: If type, shape or size differ.
         """
-        clean = np.zeros(len(crops), np.bool_)
-        return self._run(crops, clean if self._early is not None else None)[0], clean
+        if self._runner.early is None:
+            every = np.ones(len(crops), np.bool_)
+            return self.complete(crops if recut is None or not len(crops) else recut(every)), ~every
+        if recut is None:
+            return self._runner.complete_unless_clean(crops)
+        seen, clean = self._runner.look(crops)
+        if not clean.all():
+            seen.put(~clean, self.complete(recut(~clean)))
+        return seen, clean
 
-    @torch.inference_mode()
-    def surely_clean(self, crops: UInt8Array) -> BoolArray:
-        """Which crops the early look takes for surely clean, at the cost of the encoder; none without an early look.
+    def look_early(self, crops: UInt8Array) -> tuple[Completion, BoolArray]:
+        """What the early look sees of crops, at the cost of the encoder.
 
         Args:
             crops: As `complete`.
 
         Returns:
-            `(N,)` bool.
+            What `complete_unless_clean` says of a clean face, for every crop; and which surely are, `(N,)` bool.
 
         Raises:
-            InputError: If type, shape or size differ.
+            InputError: If type, shape or size differ, or the network has no early look (`clean_coverage` is None).
         """
-        check_crops("crops", crops, self.size)
-        clean = np.zeros(len(crops), np.bool_)
-        for start in range(0, len(crops) if self._early is not None else 0, self.batch_size):
-            part = slice(start, start + self.batch_size)
-            clean[part] = _array(self._early(self._network.encoder(self._picture(crops[part])[1])).clean)  # type: ignore[misc]
-        return clean
+        return self._runner.look(crops)
 
     def fit(self, crops: Any, y: Any = None) -> Self:
         """Nothing is learned: with `transform`, this makes a Deoccluder a step of scikit-learn's pipelines.
@@ -249,7 +251,7 @@ class Deoccluder:
         """
         crops = self._cut(photos, landmarks)
         matrices = fit_layout(landmarks, self.layout)
-        completion, own = self._run(crops)
+        completion, own = self._runner.complete(crops)
         weights = blend_weight(torch.from_numpy(completion.occlusion)[:, None])[:, 0].numpy()
         # The network's own picture is pasted: the completed crop is blended already, and would be so twice.
         restored = [
@@ -317,10 +319,9 @@ class Deoccluder:
             InputError: If a photo or the landmarks have a wrong shape.
             WeightsError: If the reader's weights are missing or damaged.
         """
-        crops = self._cut(photos, landmarks)
-        suspected = np.ones(len(photos), np.bool_)
-        if threshold >= CLEAN_COVERAGE:
-            suspected = ~self.surely_clean(crops)
+        suspected, crops = np.ones(len(photos), np.bool_), self._cut(photos, landmarks)
+        if self.clean_coverage is not None and threshold >= self.clean_coverage:
+            suspected = ~self.look_early(crops)[1]
         points, reader, rows = np.array(landmarks, np.float32), self.reader, np.flatnonzero(suspected)
         if reader is not None and len(rows):
             points[rows] = reader.correct([photos[row] for row in rows], points[rows])
@@ -333,68 +334,3 @@ class Deoccluder:
             check_photo("photo", photo)
         crops = [align(photo, five, self.layout)[0] for photo, five in zip(photos, landmarks, strict=True)]
         return np.array(crops, np.uint8).reshape(-1, self.size, self.size, 3)
-
-    def _run(self, crops: UInt8Array, clean: BoolArray | None = None) -> tuple[Completion, UInt8Array]:
-        """Complete crops batch by batch; also returns the network's own pictures, visible pixels included.
-
-        With `clean`, the early look is asked, and what it takes for surely clean is marked there; the network's own
-        pictures are not to be had then.
-        """
-        check_crops("crops", crops, self.size)
-        parts = [slice(start, start + self.batch_size) for start in range(0, len(crops), self.batch_size)]
-        chunks = [self._complete(crops[part], clean if clean is None else clean[part]) for part in parts]
-        if not chunks:
-            empty = np.zeros((0, self.size, self.size), np.float32)
-            nothing = Completion(crops.copy(), empty, empty[:, 0, 0], empty, np.zeros((*empty.shape, 2), np.float32))
-            return nothing, crops.copy()
-        if len(chunks) == 1:
-            return chunks[0]
-        columns = zip(*(completion for completion, _ in chunks), strict=True)
-        return Completion(*(np.concatenate(column) for column in columns)), np.concatenate([own for _, own in chunks])
-
-    @torch.inference_mode()
-    def _complete(self, crops: UInt8Array, clean: BoolArray | None) -> tuple[Completion, UInt8Array]:
-        """Complete one batch; see `_run`."""
-        source, picture = self._picture(crops)
-        if clean is None or self._early is None:
-            return self._compose(source, self._network(picture, every_scale=False))
-        features = self._network.encoder(picture)
-        sight = self._early(features)
-        clean[:] = _array(sight.clean)
-        if not clean.any():
-            return self._compose(source, self._network.decoder(picture, features, every_scale=False))
-        seen = unchanged(crops, sight)
-        if clean.all():
-            return seen, seen.images
-        rest = torch.from_numpy(~clean).to(self.device)
-        decoded = self._network.decoder(picture[rest], [level[rest] for level in features], every_scale=False)
-        pairs: Any = zip(seen, self._compose(source[rest], decoded)[0], strict=True)
-        for whole, part in pairs:
-            whole[~clean] = part
-        return seen, seen.images
-
-    def _picture(self, crops: UInt8Array) -> tuple[Tensor, Tensor]:
-        """Crops as the network takes them, `(N, 3, S, S)`: in 0..255 and in [0, 1]."""
-        # Copied: torch warns of arrays that cannot be written to, and takes none whose strides run backwards.
-        source = torch.from_numpy(np.array(crops, order="C")).to(self.device).permute(0, 3, 1, 2)
-        return source, source.float() / 255
-
-    def _compose(self, source: Tensor, decoded: Decoded) -> tuple[Completion, UInt8Array]:
-        """What was decoded as arrays: the completion, and the network's own pictures."""
-        occlusion = torch.sigmoid(decoded.occlusion.float())
-        weight = blend_weight(occlusion)
-        restored = (decoded.images[0].float() * 255).clamp(0, 255)
-        images = torch.lerp(source.float(), restored, weight).round().to(torch.uint8)
-        completion = Completion(
-            images=_array(images.permute(0, 2, 3, 1)),
-            occlusion=_array(occlusion[:, 0]),
-            coverage=_array((occlusion[:, 0] > 0.5).float().mean((1, 2))),
-            alpha=_array(decoded.alphas[0].float().mean(1)),
-            uv=_array(decoded.uvs[0].float().permute(0, 2, 3, 1)),
-        )
-        return completion, _array(restored.round().to(torch.uint8).permute(0, 2, 3, 1))
-
-
-def _array(tensor: Tensor) -> Any:
-    """A contiguous NumPy array of a tensor."""
-    return np.ascontiguousarray(tensor.cpu().numpy())

@@ -156,7 +156,7 @@ def _complete(picture: UInt8Array, shapes: Sequence[Any], model: str) -> tuple[C
         return completed, list(shapes)
     # Two rounds: the first completion sat askew, so its landmarks only serve to make the second.
     five[occluded] = _five(completed.picture(occluded), [shapes[i] for i in np.flatnonzero(occluded)])
-    completed = CompletedPhoto(_COMPLETER, picture, five, reread=False)
+    completed = completed.moved_to(five)
     seen, predictor = completed.picture(occluded), _model("small" if model == "small" else "large")
     again = [predictor(seen, shape.rect) if hidden else shape for shape, hidden in zip(shapes, occluded, strict=True)]
     return completed, again

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskfix.base import UInt8Array, WeightsError
+from maskfix.base import InputError, UInt8Array, WeightsError
 from maskfix.deocclude import Deoccluder
 from maskfix.restore import CLEAN_COVERAGE, PREFIX, CompletionNetwork, EarlyLook
 from maskfix.weights import save_weights
@@ -31,19 +31,19 @@ def made_up_look(network: CompletionNetwork) -> EarlyLook:
 class TestCompleteUnlessClean:
     @pytest.fixture
     def early(self, varied: Deoccluder) -> EarlyLook:
-        return made_up_look(varied._network)
+        return made_up_look(varied._runner.network)
 
     @pytest.fixture
     def asked(self, varied: Deoccluder, early: EarlyLook, monkeypatch: pytest.MonkeyPatch) -> Deoccluder:
         """The Deoccluder of the other tests with an early look."""
-        monkeypatch.setattr(varied, "_early", early)
+        monkeypatch.setattr(varied._runner, "early", early)
         return varied
 
     @staticmethod
     def estimates(blind: Deoccluder, early: EarlyLook, crops: UInt8Array) -> Any:
         """Coverage that the early look estimates, and its map of 8 cells a side."""
         with torch.no_grad():
-            sight = early(blind._network.encoder(torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255))
+            sight = early(blind._runner.network.encoder(torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255))
         return sight.coverage.numpy(), sight.occlusion[:, 0].numpy()
 
     def test_without_an_early_look(self, varied: Deoccluder) -> None:
@@ -61,7 +61,7 @@ class TestCompleteUnlessClean:
         crops = smooth(5)
         coverage, cells = self.estimates(asked, early, crops)
         early.limit.fill_(float(np.median(coverage)) + 1e-6)
-        monkeypatch.setattr(asked, "batch_size", batch_size)
+        monkeypatch.setattr(asked._runner, "_batch_size", batch_size)
         completion, clean = asked.complete_unless_clean(crops)
         np.testing.assert_array_equal(clean, coverage <= np.median(coverage))
         assert clean.sum() == 3
@@ -90,7 +90,7 @@ class TestCompleteUnlessClean:
         early.limit.fill_(1.5)
         decoded: list[int] = []
         monkeypatch.setattr(
-            asked._network.decoder, "forward", lambda picture, *_args, **_: decoded.append(len(picture))
+            asked._runner.network.decoder, "forward", lambda picture, *_args, **_: decoded.append(len(picture))
         )
         crops = smooth(2)
         completion, clean = asked.complete_unless_clean(crops)
@@ -98,6 +98,48 @@ class TestCompleteUnlessClean:
         assert not decoded
         np.testing.assert_array_equal(completion.images, crops)
         assert not np.shares_memory(completion.images, crops)
+
+    def test_recut__once_and_for_all_that_are_not_clean(
+        self, asked: Deoccluder, early: EarlyLook, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        crops, others = smooth(5), np.ascontiguousarray(smooth(5)[:, ::-1])
+        coverage, _ = self.estimates(asked, early, crops)
+        early.limit.fill_(float(np.median(coverage)) + 1e-6)
+        monkeypatch.setattr(asked._runner, "_batch_size", 2)
+        rows: list[Any] = []
+
+        def recut(suspected: Any) -> UInt8Array:
+            rows.append(suspected)
+            return others[suspected]
+
+        completion, clean = asked.complete_unless_clean(crops, recut)
+        [suspected] = rows
+        np.testing.assert_array_equal(suspected, coverage > np.median(coverage))
+        np.testing.assert_array_equal(clean, ~suspected)
+        for ours, seen, anew in zip(
+            completion, asked.look_early(crops)[0], asked.complete(others[suspected]), strict=True
+        ):
+            np.testing.assert_array_equal(ours[clean], seen[clean])
+            np.testing.assert_array_equal(ours[suspected], anew)
+
+    def test_recut__not_called_for_clean_faces(self, asked: Deoccluder, early: EarlyLook) -> None:
+        early.limit.fill_(1.5)
+        crops = smooth(2)
+        completion, clean = asked.complete_unless_clean(crops, lambda _: pytest.fail("there is nothing to cut"))
+        assert clean.all()
+        np.testing.assert_array_equal(completion.images, crops)
+
+    def test_recut__without_an_early_look(self, varied: Deoccluder) -> None:
+        crops, others = smooth(2), np.ascontiguousarray(smooth(2)[:, ::-1])
+        completion, clean = varied.complete_unless_clean(crops, lambda rows: others[rows])
+        assert clean.tolist() == [False, False]
+        np.testing.assert_array_equal(completion.images, varied.complete(others).images)
+        nothing, _ = varied.complete_unless_clean(crops[:0], lambda _: pytest.fail("there is nothing to cut"))
+        assert nothing.images.shape == (0, 128, 128, 3)
+
+    def test_look_early__without_an_early_look(self, varied: Deoccluder) -> None:
+        with pytest.raises(InputError, match="no early look"):
+            varied.look_early(smooth(1))
 
     def test_no_crop(self, asked: Deoccluder) -> None:
         completion, clean = asked.complete_unless_clean(np.zeros((0, 128, 128, 3), np.uint8))

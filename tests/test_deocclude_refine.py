@@ -83,12 +83,12 @@ def test_reread__all_but_the_surely_clean(photos: list[UInt8Array]) -> None:
 
 
 def test_reader__loaded_on_first_use_by_name_or_path(tmp_path: Path) -> None:
-    blind = Deoccluder(green_deoccluder()._network, device="cpu", reader=tmp_path / "none.safetensors")
+    blind = Deoccluder(green_deoccluder()._runner.network, device="cpu", reader=tmp_path / "none.safetensors")
     with pytest.raises(WeightsError, match=r"none\.safetensors"):
         _ = blind.reader
     path = tmp_path / "landmarks_128.tiny.safetensors"
     save_weights(path, shifting_reader(1, 2)._network.state_dict(), "landmarks_128")
-    blind = Deoccluder(green_deoccluder()._network, device="cpu", reader=path)
+    blind = Deoccluder(green_deoccluder()._runner.network, device="cpu", reader=path)
     assert blind.reader is blind.reader
     assert blind.reader is not None
     assert blind.reader.weights is not None

@@ -228,7 +228,7 @@ class TestFaceEncodings:
         width = photo.shape[1]
         two = [places[0], (top, 2 * width - left, bottom, 2 * width - right)]
         batches = []
-        hook = all_occluded._network.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
+        hook = all_occluded._runner.network.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
         try:
             encodings = ours.face_encodings(both, two)
         finally:
@@ -283,7 +283,7 @@ class TestConfigure:
 
 def test_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     weights = tmp_path / "cadf_small_128.random.safetensors"
-    save_weights(weights, blind(20)._network.state_dict(), "cadf_small_128")
+    save_weights(weights, blind(20)._runner.network.state_dict(), "cadf_small_128")
     folder = Path(__file__).parents[1] / "examples"
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(sys, "argv", ["face_recognition_line.py", "--weights", str(weights)])

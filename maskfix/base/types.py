@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,3 +70,17 @@ class Completion(NamedTuple):
     coverage: FloatArray
     alpha: FloatArray
     uv: FloatArray
+
+    def put(self, rows: BoolArray, part: Completion) -> None:
+        """Write the completion of some crops over theirs, in place.
+
+        Args:
+            rows: Which crops, `(N,)` bool.
+            part: Their completion, a row for each that is True.
+
+        Raises:
+            ValueError: If the numbers of rows differ, as NumPy says it.
+        """
+        columns: Iterable[tuple[NDArray[Any], NDArray[Any]]] = zip(self, part, strict=True)
+        for whole, values in columns:
+            whole[rows] = values

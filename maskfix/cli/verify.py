@@ -30,7 +30,7 @@ from maskfix.deocclude import Deoccluder
 from maskfix.embed import Embedder, default_embedder, load
 from maskfix.plot.style import FORMATS
 from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamResult, SeamSettings, embed_by_mode
-from maskfix.plugin.photograph import complete_photos
+from maskfix.plugin.photograph import Looked, complete_photos
 
 SAME, DIFFERENT, UNDECIDED = 0, 1, 2
 """Exit codes; 2 is that of every error as well: no decision came of it."""
@@ -199,7 +199,7 @@ def run_verify(
     refined = blind.refine(photos, five, finder.find, settings.coverage)
     pair = _Pair(photos, five, refined, (len(found[0]), len(found[1])))
     completer = Completer(blind, settings.seam)
-    restored, result = complete_photos(completer, pair.photos, pair.refined)
+    restored, result = complete_photos(completer, pair.photos, Looked(pair.refined))
     similarities = _similarities(recogniser, pair, restored, result, completer)
     faces = tuple(
         Face(str(path), count, round(float(covered), 4), bool(seen))

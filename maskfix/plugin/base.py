@@ -25,7 +25,7 @@ from maskfix.base import (
     check_range,
     resolve_device,
 )
-from maskfix.deocclude import Deoccluder
+from maskfix.deocclude import Deoccluder, Recut
 
 MODES = ("gate", "always", "observe", "fuse")
 """What a seam does with a face, see `SeamSettings.mode`."""
@@ -210,7 +210,7 @@ class Completer:
         """The canonical crop of the network; loads it."""
         return self.deoccluder().layout
 
-    def complete(self, crops: UInt8Array, device: str | None = None) -> SeamResult:
+    def complete(self, crops: UInt8Array, device: str | None = None, recut: Recut | None = None) -> SeamResult:
         """Complete canonical crops, in one call of the network for up to the Deoccluder's batch size.
 
         In `gate`, faces that the network's early look takes for surely clean pass without being decoded: where the
@@ -220,6 +220,8 @@ class Completer:
         Args:
             crops: `(N, S, S, 3)` uint8 RGB in the network's canonical layout; N may be 0.
             device: As `deoccluder`.
+            recut: Cuts the crops of faces that may be occluded anew before they are completed: all faces, save those
+                that are surely clean.
 
         Raises:
             InputError: If type, shape or size differ.
@@ -227,10 +229,11 @@ class Completer:
         """
         blind = self.deoccluder(device)
         early: BoolArray | None = None
-        if self._may_look_early(blind):
-            completion, early = blind.complete_unless_clean(crops)
+        if self.may_look_early(blind):
+            completion, early = blind.complete_unless_clean(crops, recut)
         else:
-            completion = blind.complete(crops)
+            every = np.ones(len(crops), np.bool_)
+            completion = blind.complete(recut(every) if recut is not None and len(crops) else crops)
         used = self.used(completion.coverage)
         images = np.where(used[:, None, None, None], completion.images, crops) if used.any() else crops
         return SeamResult(images, completion, used, early)
@@ -246,17 +249,7 @@ class Completer:
         """
         return self.deoccluder(device).reader if self.settings.refine else None
 
-    def suspected(self, crops: UInt8Array, device: str | None = None) -> BoolArray:
-        """Which canonical crops may be occluded: all that the early look, where it is asked, does not call clean.
-
-        Args:
-            crops: As `complete`.
-            device: As `deoccluder`.
-        """
-        blind = self.deoccluder(device)
-        return ~blind.surely_clean(crops) if self._may_look_early(blind) else np.ones(len(crops), np.bool_)
-
-    def _may_look_early(self, blind: Deoccluder) -> bool:
+    def may_look_early(self, blind: Deoccluder) -> bool:
         """Whether a face that the early look calls clean would surely pass the gate by the whole network as well."""
         clean = blind.clean_coverage
         return self.settings.mode == "gate" and clean is not None and clean <= self.settings.threshold

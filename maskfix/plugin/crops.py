@@ -21,6 +21,7 @@ from maskfix.base import (
     check_choice,
     check_shape,
 )
+from maskfix.deocclude import Recut
 from maskfix.embed import grey_crops
 from maskfix.plugin.base import Completer, SeamResult
 
@@ -260,17 +261,16 @@ class CropFormat:
             self.layout.fit,
         )
         frame = np.broadcast_to(relate(scaled, canonical_layout(blind.size), landmarks), (len(pictures), 2, 3))
-        crops, matrices = to_canonical(pictures, frame, blind.size), frame
+        crops, matrices = to_canonical(pictures, frame, blind.size), frame.copy()
         reader = completer.reader(device) if landmarks is None else None
-        if reader is not None:
-            matrices = _reread(pictures, crops, frame, completer.suspected(crops, device), reader)
-        result = completer.complete(crops, device)
+        recut = _recutting(pictures, crops, matrices, reader) if reader is not None else None
+        result = completer.complete(crops.copy(), device, recut)
         wanted = np.ones_like(result.used) if completer.settings.mode == "observe" else result.used
         completed = pictures.copy()
         occluded = completer.occluded(result.completion.coverage)
         for i in np.flatnonzero(wanted):
             place, after = pictures[i], result.completion.images[i]
-            if occluded[i] and matrices is not frame and self.layout.fit != "box":
+            if occluded[i] and reader is not None and self.layout.fit != "box":
                 # Cut out anew: the face goes where the recogniser expects it.
                 place, matrix = _recut(place, frame[i], matrices[i]), frame[i]
             else:
@@ -279,28 +279,25 @@ class CropFormat:
         return completed, result
 
 
-def _reread(
-    pictures: UInt8Array, crops: UInt8Array, matrices: DoubleArray, rows: BoolArray, reader: LandmarkReader
-) -> DoubleArray:
-    """Cut canonical crops anew, by the landmarks that are read off them.
+def _recutting(pictures: UInt8Array, crops: UInt8Array, matrices: DoubleArray, reader: LandmarkReader) -> Recut:
+    """What cuts canonical crops anew, by the landmarks that are read off them.
 
     Args:
         pictures: `(N, H, H, 3)` uint8 RGB.
-        crops: `(N, S, S, 3)` uint8, their canonical crops; changed in place.
-        matrices: `(N, 2, 3)` from picture to crop.
-        rows: Which faces, `(N,)`.
+        crops: `(N, S, S, 3)` uint8 RGB, their canonical crops; those that are cut anew are written there.
+        matrices: `(N, 2, 3)` from picture to crop; likewise.
         reader: What reads.
-
-    Returns:
-        `(N, 2, 3)` from each picture to its new crop.
     """
-    moved = matrices.copy()
-    if rows.any():
+
+    def recut(rows: BoolArray) -> UInt8Array:
         moves = estimate_similarity(reader.read(crops[rows]), reader.layout.array)
-        moved[rows] = moves[:, :, :2] @ matrices[rows]
-        moved[rows, :, 2] += moves[:, :, 2]
-        crops[rows] = to_canonical(pictures[rows], moved[rows], crops.shape[1])
-    return moved
+        moved = moves[:, :, :2] @ matrices[rows]
+        moved[:, :, 2] += moves[:, :, 2]
+        matrices[rows] = moved
+        crops[rows] = to_canonical(pictures[rows], moved, crops.shape[1])
+        return crops[rows]
+
+    return recut
 
 
 def _recut(picture: UInt8Array, frame: DoubleArray, matrix: DoubleArray) -> UInt8Array:

@@ -22,7 +22,7 @@ from maskfix.base import (
     canonical_layout,
     check_photo,
 )
-from maskfix.deocclude import Deoccluder
+from maskfix.deocclude import Deoccluder, Recut
 from maskfix.plugin.base import (
     Completer,
     FaceCompletion,
@@ -108,8 +108,9 @@ class CompletedRecogniser:
         blind = self.completer.deoccluder(self._device())
         five = np.stack([_landmarks(face) for face in faces])
         before = _canonical(img, five, blind)
-        moved = self._reread(img, five, before)
-        result = self.completer.complete(before, self._device())
+        moved = np.zeros(len(faces), np.bool_)
+        recut = self._recut(img, five, before, moved)
+        result = self.completer.complete(before.copy(), self._device(), recut)
         # Of a face that is not occluded, the detector's own points count.
         moved &= self.completer.occluded(result.completion.coverage)
         if self.find is not None:
@@ -135,28 +136,28 @@ class CompletedRecogniser:
             face.embedding = embedding.copy()
             face.completion = replace(completion, landmarks=five[i].astype(np.float32)) if moved[i] else completion
 
-    def _reread(self, img: NDArray[Any], five: DoubleArray, before: UInt8Array) -> BoolArray:
-        """Read the points of faces that may be occluded anew.
+    def _recut(self, img: NDArray[Any], five: DoubleArray, before: UInt8Array, moved: BoolArray) -> Recut | None:
+        """What reads the points of faces anew and cuts these by them; None where the settings do without.
 
         Args:
             img: `(H, W, 3)` uint8 BGR.
-            five: `(N, 5, 2)`, changed in place.
-            before: `(N, S, S, 3)` uint8 RGB, the canonical crops, changed in place.
-
-        Returns:
-            Whose points were read, `(N,)` bool.
+            five: `(N, 5, 2)`; those that are read are written there.
+            before: `(N, S, S, 3)` uint8 RGB, the canonical crops; those that are cut are written there.
+            moved: `(N,)` bool; whose points are read is marked there.
         """
-        device = self._device()
-        reader = self.completer.reader(device)
+        reader, blind = self.completer.reader(self._device()), self.completer.deoccluder(self._device())
         if reader is None:
-            return np.zeros(len(five), np.bool_)
-        suspected = self.completer.suspected(before, device)
-        if suspected.any():
+            return None
+
+        def recut(rows: BoolArray) -> UInt8Array:
             # Cut here and not by the reader: the photograph is BGR, and is not turned around for a few crops.
             for _ in range(READING_ROUNDS):
-                five[suspected] = reader.follow(before[suspected], five[suspected])
-                before[suspected] = _canonical(img, five[suspected], self.completer.deoccluder(device))
-        return suspected
+                five[rows] = reader.follow(before[rows], five[rows])
+                before[rows] = _canonical(img, five[rows], blind)
+            moved[rows] = True
+            return before[rows]
+
+        return recut
 
     def _refine(
         self, img: NDArray[Any], five: DoubleArray, before: UInt8Array, result: SeamResult, find: Find

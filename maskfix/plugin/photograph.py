@@ -3,75 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from copy import copy
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskfix.align import Find, align, fit_layout, invert_affine, same_faces, transform_points
-from maskfix.base import BoolArray, Completion, InputError, UInt8Array, check_photo
+from maskfix.base import BoolArray, Completion, InputError, UInt8Array, check_photo, check_shape
 from maskfix.deocclude import Deoccluder
 from maskfix.plugin.base import Completer, SeamResult
 
 
-def complete_photos(
+class Looked(NamedTuple):
+    """What is known of N faces before they are completed.
+
+    Attributes:
+        landmarks: `(N, 5, 2)` ArcFace points in pixels of each photo.
+        clean: Which faces are surely clean, `(N,)` bool; none when None.
+        seen: Their completion as `Deoccluder.complete_unless_clean` describes it, a row for each of the N faces, of
+            which those that are not clean mean nothing; None where `clean` is.
+    """
+
+    landmarks: NDArray[Any]
+    clean: BoolArray | None = None
+    seen: Completion | None = None
+
+
+def look_at(
     completer: Completer, photos: Sequence[UInt8Array], landmarks: NDArray[Any], device: str | None = None
+) -> Looked:
+    """Ask the early look, where the mode lets it decide, and read the landmarks of all other faces anew.
+
+    Args:
+        completer: The network and its settings, which may say that nothing is read.
+        photos: N pictures `(H, W, 3)` uint8 RGB, of any sizes.
+        landmarks: `(N, 5, 2)` ArcFace points in pixels of each photo.
+        device: Where the recogniser runs.
+
+    Raises:
+        InputError: If a photo or the landmarks have a wrong shape.
+        WeightsError: If the weights are missing or damaged.
+    """
+    blind, reader = completer.deoccluder(device), completer.reader(device)
+    check_shape("landmarks", landmarks, (len(photos), 5, 2))
+    clean, seen = None, None
+    if completer.may_look_early(blind):
+        seen, clean = blind.look_early(_cut(blind, photos, landmarks))
+    rows = np.flatnonzero(~clean) if clean is not None else np.arange(len(photos))
+    points = np.array(landmarks, np.float64)
+    if reader is not None and len(rows):
+        points[rows] = reader.correct([photos[row] for row in rows], points[rows])
+    return Looked(points, clean, seen)
+
+
+def complete_photos(
+    completer: Completer, photos: Sequence[UInt8Array], looked: Looked, device: str | None = None
 ) -> tuple[list[UInt8Array], SeamResult]:
     """Complete one face in each of several photographs, in one call of the network.
 
     Args:
         completer: The network and its settings.
         photos: N pictures `(H, W, 3)` uint8 RGB, of any sizes.
-        landmarks: `(N, 5, 2)` ArcFace points in pixels of each photo.
+        looked: What is known of the faces: their landmarks at least.
         device: Where the recogniser runs.
 
     Returns:
-        N new photos, completed whatever the mode says; and the result on the canonical crops, which follows the mode.
+        N photos, those of surely clean faces as they came and all others completed, whatever the mode says; and the
+        result on the canonical crops, which follows the mode.
 
     Raises:
         InputError: If a photo or the landmarks have a wrong shape.
         WeightsError: If the weights are missing or damaged.
     """
-    blind = completer.deoccluder(device)
-    restored, completion = blind.restore_batch(photos, landmarks)
-    return restored, _by_mode(completer, blind, photos, landmarks, completion)
-
-
-def reread_landmarks(
-    completer: Completer, photos: Sequence[UInt8Array], landmarks: NDArray[Any], device: str | None = None
-) -> NDArray[Any]:
-    """Landmarks of faces that may be occluded read anew, if the settings of a seam say so, see `Deoccluder.reread`.
-
-    Args:
-        completer: The network and its settings.
-        photos: N pictures `(H, W, 3)` uint8 RGB, of any sizes.
-        landmarks: `(N, 5, 2)` ArcFace points in pixels of each photo.
-        device: Where the recogniser runs.
-
-    Returns:
-        `(N, 5, 2)`; the very landmarks where nothing is read.
-
-    Raises:
-        InputError: If a photo or the landmarks have a wrong shape.
-        WeightsError: If the weights are missing or damaged.
-    """
-    if completer.reader(device) is None or not len(photos):
-        return landmarks
-    points, suspected = completer.deoccluder(device).reread(photos, landmarks, completer.settings.threshold)
-    return np.where(suspected[:, None, None], points, landmarks)
-
-
-def _by_mode(
-    completer: Completer, blind: Deoccluder, photos: Sequence[UInt8Array], five: NDArray[Any], completion: Completion
-) -> SeamResult:
-    """What a completion means in the mode of the seam."""
-    fixed = {"always": True, "observe": False}.get(completer.settings.mode)
-    coverage = completion.coverage
-    used = completer.occluded(coverage) if fixed is None else np.full(len(coverage), fixed)
+    blind, (five, clean, seen) = completer.deoccluder(device), looked
+    if clean is None or seen is None:
+        restored, completion = blind.restore_batch(photos, five)
+        rest = np.ones(len(restored), np.bool_)
+    else:
+        restored, completion, rest = list(photos), seen, ~clean
+        if rest.any():
+            rows = np.flatnonzero(rest)
+            again, part = blind.restore_batch([photos[row] for row in rows], five[rows])
+            completion.put(rest, part)
+            for row, photo in zip(rows, again, strict=True):
+                restored[row] = photo
+    used = completer.used(completion.coverage)
+    untouched = np.flatnonzero(~used & rest)
     images = completion.images.copy()
-    for row in np.flatnonzero(~used):
-        images[row] = align(photos[row], five[row], blind.layout)[0]
-    return SeamResult(images, completion, used)
+    images[untouched] = _cut(blind, [photos[row] for row in untouched], five[untouched])
+    return restored, SeamResult(images, completion, used, clean)
+
+
+def _cut(blind: Deoccluder, photos: Sequence[UInt8Array], five: NDArray[Any]) -> UInt8Array:
+    """The canonical crop of one face in each photograph, `(N, S, S, 3)`."""
+    for photo in photos:
+        check_photo("photo", photo)
+    crops = [align(photo, points, blind.layout)[0] for photo, points in zip(photos, five, strict=True)]
+    return np.array(crops, np.uint8).reshape(-1, blind.size, blind.size, 3)
 
 
 class CompletedPhoto:
@@ -84,7 +113,6 @@ class CompletedPhoto:
         photo: `(H, W, 3)` uint8 RGB.
         landmarks: `(N, 5, 2)` ArcFace points in pixels of the photo; N may be 0.
         device: Where the recogniser runs.
-        reread: Whether landmarks are read anew first, where the settings refine them and a face may be occluded.
 
     Raises:
         InputError: If the photo or the landmarks have a wrong shape, or the points of a face coincide.
@@ -96,24 +124,19 @@ class CompletedPhoto:
     """
 
     def __init__(
-        self,
-        completer: Completer,
-        photo: UInt8Array,
-        landmarks: NDArray[Any],
-        device: str | None = None,
-        reread: bool = True,
+        self, completer: Completer, photo: UInt8Array, landmarks: NDArray[Any], device: str | None = None
     ) -> None:
         check_photo("photo", photo)
         five = np.asarray(landmarks, np.float64)
         if five.ndim != 3 or five.shape[1:] != (5, 2):
             raise InputError(f"landmarks: expected shape (*, 5, 2), got {five.shape}")
-        self._completer, self._device = completer, device
-        if reread:
-            five = reread_landmarks(completer, [photo] * len(five), five, device)
-        self._photo, self.landmarks = photo, five
-        self._windows = _windows(five, completer.deoccluder(device), photo)
+        self._completer, self._device, self._photo = completer, device, photo
+        looked = look_at(completer, [photo] * len(five), five, device)
+        self.landmarks = looked.landmarks
+        self._windows = _windows(self.landmarks, completer.deoccluder(device), photo)
         self._cuts = [photo[y0:y1, x0:x1] for x0, y0, x1, y1 in self._windows]
-        self._restored, self.result = complete_photos(completer, self._cuts, five - self._windows[:, None, :2], device)
+        looked = looked._replace(landmarks=self.landmarks - self._windows[:, None, :2])
+        self._restored, self.result = complete_photos(completer, self._cuts, looked, device)
 
     def refined(self, find: Find) -> CompletedPhoto:
         """The same with the landmarks of occluded faces found again on their completion, see `Deoccluder.refine`.
@@ -131,11 +154,39 @@ class CompletedPhoto:
         occluded = self._completer.occluded(self.result.completion.coverage)
         if not occluded.any():
             return self
-        picture, five = self.picture(occluded), self.landmarks.copy()
-        five[occluded] = same_faces(find(picture), five[occluded])
-        if (five == self.landmarks.astype(np.float32)).all():
+        five = self.landmarks.copy()
+        five[occluded] = same_faces(find(self.picture(occluded)), five[occluded])
+        return self.moved_to(five)
+
+    def moved_to(self, landmarks: NDArray[Any]) -> CompletedPhoto:
+        """The same with other landmarks; only faces whose points differ are completed anew.
+
+        Args:
+            landmarks: `(N, 5, 2)` in pixels of the photo.
+
+        Returns:
+            The photograph completed anew, or the very object where no point has moved.
+
+        Raises:
+            InputError: If the landmarks have a wrong shape, or the points of a face coincide.
+        """
+        check_shape("landmarks", landmarks, self.landmarks.shape)
+        five = np.asarray(landmarks, np.float64)
+        # As float32, in which detectors give them: what went through one has not moved by that.
+        moved = (five.astype(np.float32) != self.landmarks.astype(np.float32)).any((1, 2))
+        if not moved.any():
             return self
-        return CompletedPhoto(self._completer, self._photo, five, self._device, reread=False)
+        again, rows = copy(self), np.flatnonzero(moved)
+        again.landmarks, again._windows = five, self._windows.copy()
+        again._windows[rows] = _windows(five[rows], self._completer.deoccluder(self._device), self._photo)
+        cuts = [self._photo[y0:y1, x0:x1] for x0, y0, x1, y1 in again._windows[rows]]
+        looked = Looked(five[rows] - again._windows[rows, None, :2])
+        restored, part = complete_photos(self._completer, cuts, looked, self._device)
+        again._cuts, again._restored = list(self._cuts), list(self._restored)
+        for row, cut, photo in zip(rows, cuts, restored, strict=True):
+            again._cuts[row], again._restored[row] = cut, photo
+        again.result = _with_rows(self.result, moved, part)
+        return again
 
     def picture(self, faces: BoolArray | None = None) -> UInt8Array:
         """The photograph with some faces completed.
@@ -156,6 +207,16 @@ class CompletedPhoto:
             changed = (self._restored[row] != self._cuts[row]).any(-1)
             result[y0:y1, x0:x1][changed] = self._restored[row][changed]
         return result
+
+
+def _with_rows(whole: SeamResult, rows: BoolArray, part: SeamResult) -> SeamResult:
+    """A result with that of some faces in place of theirs."""
+    images, used = whole.images.copy(), whole.used.copy()
+    images[rows], used[rows] = part.images, part.used
+    columns: Any = [column.copy() for column in whole.completion]
+    completion = Completion(*columns)
+    completion.put(rows, part.completion)
+    return SeamResult(images, completion, used, None if whole.early is None else whole.early & ~rows)
 
 
 def _windows(five: NDArray[np.float64], blind: Deoccluder, photo: UInt8Array) -> NDArray[np.int64]:

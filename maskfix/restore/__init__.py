@@ -7,6 +7,7 @@ from maskfix.restore.early import CLEAN_COVERAGE, PREFIX, EarlyLook, EarlySight,
 from maskfix.restore.factory import create_network, list_networks
 from maskfix.restore.fusion import ChannelAttention, DualAttentionFusion, Fused
 from maskfix.restore.network import CompletionNetwork
+from maskfix.restore.runner import NetworkRunner
 from maskfix.restore.siamese import SiameseNetwork, momentum_update
 from maskfix.restore.widening import load_narrower, widen
 
@@ -23,6 +24,7 @@ __all__ = [
     "EarlySight",
     "Fused",
     "NetworkConfig",
+    "NetworkRunner",
     "SiameseNetwork",
     "blend_weight",
     "create_network",

@@ -29,7 +29,7 @@ def test_load_restorer__takes_the_average(tmp_path: Path) -> None:
     assert (row.name, row.arch, row.sha256) == ("run3@7", "tiny", file_sha256(path))
     assert row.training == {"config": {"network": "tiny", "held_out": 0.03}, "step": 7}
     assert restorer.batch_size == 4
-    loaded = restorer._network.state_dict()
+    loaded = restorer._runner.network.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in average.items())
 
 
@@ -38,7 +38,7 @@ def test_load_restorer__network_without_fusion(tmp_path: Path) -> None:
     assert bare.keys() != create_network("tiny").state_dict().keys()
     average = {f"module.{key}": value for key, value in bare.items()}
     write_checkpoint(tmp_path / "completion.pt", average=average, config={"network": "tiny", "fusion": False})
-    assert load_restorer(tmp_path / "completion.pt", "cpu")._network.state_dict().keys() == bare.keys()
+    assert load_restorer(tmp_path / "completion.pt", "cpu")._runner.network.state_dict().keys() == bare.keys()
 
 
 @pytest.mark.parametrize("changes", [{"average": {}}, {"config": {}}, {"average": None}, {"config": {"network": "x"}}])

@@ -136,7 +136,7 @@ def test_batch__one_call_of_each_network(crop_bgr: UInt8Array, occluded: Deocclu
 
     name = ours.install("Colours", deoccluder=occluded, detector="mtcnn")
     calls: list[int] = []
-    hook = occluded._network.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
+    hook = occluded._runner.network.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
     colour_model.batches.clear()
     try:
         told = DeepFace.represent([crop_bgr, crop_bgr], model_name=name, detector_backend="skip")

@@ -99,7 +99,7 @@ class TestEarlyLook:
         assert result.early is not None
         assert result.early.tolist() == [True, False, True, False]
         assert result.used.tolist() == [False, True, False, False]
-        assert blind._network.encoded == [4]
+        assert blind._runner.network.encoded == [4]
         assert batches(blind) == [2], "one call for all that are left"
         np.testing.assert_array_equal(result.images[[0, 2, 3]], before[[0, 2, 3]])
         assert (result.images[1, :40] == PAINT).all()
@@ -126,7 +126,7 @@ class TestEarlyLook:
         result = completer.complete(crops(0, 40))
         assert result.early is None
         assert batches(blind) == [2]
-        assert not blind._network.encoded
+        assert not blind._runner.network.encoded
         assert [face.early for face in completer.describe(result)] == [False, False]
 
     @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from maskfix.embed import load_layout
 from maskfix.plugin import Completer, CropFormat, SeamSettings
 from maskfix.plugin.crops import relate
 from maskfix.plugin.wrapping import stage
-from tests.plugin.worlds import GREEN, PAINT, green_deoccluder
+from tests.plugin.worlds import GREEN, PAINT, early_green_deoccluder, green_deoccluder
 from tests.readers import shifting_reader
 
 RIGHT, DOWN = 6, -4
@@ -61,6 +63,20 @@ def test_a_face_without_occlusion_stays_in_its_place(crops: UInt8Array, mode: st
     after, _ = completed(crops, shifting_reader(RIGHT, DOWN), mode=mode)
     np.testing.assert_array_equal(after[0], plain[0])
     assert np.abs(after[1].astype(int) - moved_back(plain[1]))[8:-8, 8:-8].max() <= 1
+
+
+def test_surely_clean__one_pass_of_the_encoder_and_nothing_read(crops: UInt8Array) -> None:
+    crops[1, :12] = GREEN
+    blind = early_green_deoccluder(shifting_reader(RIGHT, DOWN))
+    form = CropFormat(load_layout("arcface_112"), "byte", "byte")
+    after, result = form.complete(Completer(blind), crops)
+    network: Any = blind._runner.network
+    # One pass for both; the second face, cut anew, goes through the whole network.
+    assert (network.encoded, network.batches) == ([2], [1])
+    assert result.early is not None
+    assert result.early.tolist() == [True, False]
+    np.testing.assert_array_equal(after[0], crops[0])
+    np.testing.assert_array_equal(after[1], completed(crops, shifting_reader(RIGHT, DOWN))[0][1])
 
 
 def test_without(crops: UInt8Array) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import maskfix
 from maskfix.base import UInt8Array
-from tests.plugin.worlds import batches, by_place, completed_112, green_deoccluder
+from tests.plugin.worlds import batches, by_place, completed_112, early_green_deoccluder, green_deoccluder
 from tests.readers import shifting_reader
 
 pytest.importorskip("insightface")
@@ -107,6 +107,20 @@ class TestRefine:
         np.testing.assert_array_equal(clean.embedding, expected[0].embedding)
         assert clean.completion.landmarks is None
         assert len(watched.seen) == 2
+
+    def test_surely_clean__one_pass_of_the_encoder_and_nothing_read(
+        self, app: Any, both_bgr: UInt8Array, expected: list[Any]
+    ) -> None:
+        blind = early_green_deoccluder(shifting_reader(2, -3))
+        maskfix.attach(app, deoccluder=blind)
+        # Neither head is green in its first row, where this early look looks.
+        faces = by_place(app.get(both_bgr))
+        network: Any = blind._runner.network
+        assert (network.encoded, network.batches) == ([2], [])
+        for face, alone in zip(faces, expected, strict=True):
+            np.testing.assert_array_equal(face.embedding, alone.embedding)
+            assert face.completion.early
+            assert face.completion.landmarks is None
 
     def test_neither_read_nor_found_again(self, app: Any, both_bgr: UInt8Array, watch: Any) -> None:
         watched = watch()

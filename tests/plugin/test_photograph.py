@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskfix.base import UInt8Array
+from maskfix.base import InputError, UInt8Array
 from maskfix.plugin.base import Completer, SeamSettings
 from maskfix.plugin.photograph import CompletedPhoto
 from tests.plugin.worlds import batches, early_green_deoccluder, green_deoccluder, with_chin
@@ -73,11 +73,8 @@ def test_reread__what_may_be_occluded_is_completed_by_the_points_read(photo: UIn
     assert np.abs(moved - BOTH).min() > 0.5
     by_hand = CompletedPhoto(Completer(green_deoccluder()), photo, moved)
     np.testing.assert_array_equal(reread.picture(), by_hand.picture())
-    for plain in (
-        CompletedPhoto(Completer(blind), photo, BOTH, reread=False),
-        CompletedPhoto(Completer(blind, SeamSettings(refine=False)), photo, BOTH),
-    ):
-        np.testing.assert_array_equal(plain.landmarks, BOTH)
+    plain = CompletedPhoto(Completer(blind, SeamSettings(refine=False)), photo, BOTH)
+    np.testing.assert_array_equal(plain.landmarks, BOTH)
 
 
 def test_reread__not_once_more_where_the_detector_was_asked_again(photo: UInt8Array) -> None:
@@ -86,8 +83,67 @@ def test_reread__not_once_more_where_the_detector_was_asked_again(photo: UInt8Ar
     np.testing.assert_allclose(plain.refined(find).landmarks[1], plain.landmarks[1] + SHIFT, atol=1e-3)
 
 
-def test_reread__surely_clean_faces_stay(photo: UInt8Array) -> None:
+@pytest.fixture
+def half_green(photo: UInt8Array) -> UInt8Array:
+    """Green above the right face too: to the early look of these tests the left one alone is clean."""
+    photo[:170, 300:] = (0, 255, 0)
+    return photo
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_surely_clean_faces__as_they_are_and_not_decoded(half_green: UInt8Array, refine: bool) -> None:
     blind = early_green_deoccluder(shifting_reader(3, 2))
-    again = CompletedPhoto(Completer(blind), photo, BOTH)
-    # To this early look every picture without green in its first row is clean.
-    np.testing.assert_array_equal(again.landmarks, BOTH)
+    seen = CompletedPhoto(Completer(blind, SeamSettings(refine=refine)), half_green, BOTH)
+    network: Any = blind._runner.network
+    assert (network.encoded, network.batches) == ([2], [1])
+    assert seen.result.early is not None
+    assert seen.result.early.tolist() == [True, False]
+    np.testing.assert_array_equal(seen.landmarks[0], LEFT)
+    assert (np.abs(seen.landmarks[1] - RIGHT) > 0.5).all() == refine
+    by_hand = CompletedPhoto(Completer(green_deoccluder()), half_green, seen.landmarks)
+    every = np.array([True, True])
+    np.testing.assert_array_equal(seen.picture(every), by_hand.picture(every))
+    np.testing.assert_array_equal(seen.result.images, by_hand.result.images)
+    # What the early look says of a face has its own meaning; of all others the whole network speaks.
+    for ours, expected in zip(seen.result.completion, by_hand.result.completion, strict=True):
+        np.testing.assert_array_equal(ours[1], expected[1])
+    assert np.isnan(seen.result.completion.uv[0]).all()
+
+
+@pytest.mark.parametrize("mode", ["always", "observe", "fuse"])
+def test_early_look__has_no_say_in_other_modes(half_green: UInt8Array, mode: str) -> None:
+    blind = early_green_deoccluder()
+    seen = CompletedPhoto(Completer(blind, SeamSettings(mode)), half_green, BOTH)
+    network: Any = blind._runner.network
+    assert (network.encoded, network.batches) == ([], [2])
+    assert seen.result.early is None
+
+
+def test_moved_to__faces_whose_points_differ_alone_are_completed_anew(half_green: UInt8Array) -> None:
+    blind = early_green_deoccluder()
+    first = CompletedPhoto(Completer(blind), half_green, BOTH)
+    before = [column.copy() for column in first.result.completion]
+    five = np.stack([LEFT, RIGHT + SHIFT])
+    again = first.moved_to(five)
+    network: Any = blind._runner.network
+    assert (network.encoded, network.batches) == ([2], [1, 1])
+    assert again.result.early is not None
+    assert again.result.early.tolist() == [True, False]
+    by_hand = CompletedPhoto(Completer(green_deoccluder()), half_green, five)
+    np.testing.assert_array_equal(again.picture(), by_hand.picture())
+    np.testing.assert_array_equal(again.result.images, by_hand.result.images)
+    assert (again.picture() != first.picture()).any()
+    for ours, kept in zip(first.result.completion, before, strict=True):
+        np.testing.assert_array_equal(ours, kept)
+    # A face of which the early look was sure is decoded once its points are others.
+    left = first.moved_to(np.stack([LEFT + SHIFT, RIGHT]))
+    assert left.result.early is not None
+    assert left.result.early.tolist() == [False, False]
+    assert not np.isnan(left.result.completion.uv).any()
+
+
+def test_moved_to__nowhere(photo: UInt8Array) -> None:
+    first = completed(photo)
+    assert first.moved_to(BOTH.astype(np.float64) + 1e-9) is first
+    with pytest.raises(InputError, match="landmarks"):
+        first.moved_to(BOTH[:1])

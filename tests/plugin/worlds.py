@@ -79,7 +79,7 @@ def early_green_deoccluder(reader: LandmarkReader | None = None) -> Deoccluder:
 
 def batches(deoccluder: Deoccluder) -> list[int]:
     """How many crops each call of the network was given."""
-    return deoccluder._network.batches  # type: ignore[no-any-return, attr-defined]
+    return deoccluder._runner.network.batches  # type: ignore[no-any-return, attr-defined]
 
 
 def painted(before: NDArray[Any], canonical: NDArray[Any] | None = None) -> UInt8Array:
