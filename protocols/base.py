@@ -42,6 +42,15 @@ class Refiner(Protocol):
         ...
 
 
+@runtime_checkable
+class HiddenFinder(Protocol):
+    """What finds faces that a detector misses for what hides them, see `Deoccluder.find_hidden`."""
+
+    def find_hidden(self, photo: UInt8Array, guess: Find, find: Find, /) -> FloatArray:
+        """Landmarks `(M, 5, 2)` of such faces on a photograph, the surest first, M may be 0."""
+        ...
+
+
 class Restorer(Protocol):
     """What completes photographs, `maskfix.deocclude.Deoccluder` above all.
 

@@ -75,7 +75,8 @@ class ProbeSettings:
             pixels differ between methods, as papers have it. `masked`: by those that a detector finds on the masked
             photograph, as it is in use; a probe on which it finds no face has no embedding. The method `refined` then
             is the completion made and cut out by landmarks found again on the completed photograph
-            (`maskfix.Deoccluder.refine`).
+            (`maskfix.Deoccluder.refine`), and has the probes whose face is found by its completion alone
+            (`maskfix.Deoccluder.find_hidden`); these count in the fused method as they are.
     """
 
     seed: int = 0
@@ -163,7 +164,8 @@ class EmbeddedPictures:
         records: What was put on each probe, in the order of the pictures.
         examples: The probes asked for, in the order asked.
         counts: Crops that each method embedded (once for all recognisers), `faces completed`, and, where the masked
-            pictures give the landmarks, `masked without a face`.
+            pictures give the landmarks, `masked without a face`, and how many of these are `masked, found by
+            completion`.
         seconds: Wall time of each stage.
     """
 

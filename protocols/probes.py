@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maskfix.align import LandmarkDetector, align, find_again, find_with
+from maskfix.align import Guesser, LandmarkDetector, align, find_again, find_with
 from maskfix.base import (
     BoolArray,
     Completion,
@@ -29,7 +29,7 @@ from maskfix.embed import unit_rows
 from maskfix.embed.base import Embedder
 from maskfix.metrics import laplacian_variance, psnr, ssim
 from maskfix.occlude import Occluder, OcclusionRecord, draw_kind, parse_kind
-from protocols.base import Progress, Refiner, Restorer, silent
+from protocols.base import HiddenFinder, Progress, Refiner, Restorer, silent
 from protocols.pictures import PROBE_ROLE, Clock, EmbeddedPictures, Example, Pictures, ProbeSettings
 from protocols.prefetch import ahead
 
@@ -110,6 +110,7 @@ class _Pass:
         self.canonical = canonical_layout(restorer.size)
         self.wanted = {row: place for place, row in enumerate(examples)}
         face = np.array([landmarks.ok for landmarks in pictures.landmarks], dtype=np.bool_)
+        self.hidden = np.zeros(len(pictures.ids), np.bool_)
         self.out = EmbeddedPictures.empty(face, settings.methods, [embedder.dimension for embedder in embedders])
 
     def run(self, progress: Progress) -> EmbeddedPictures:
@@ -172,19 +173,23 @@ class _Pass:
             if item.record is not None:
                 self.out.records.append(item.record)
                 self.out.unmasked[item.row] = not item.record.ok
-        self._embed_masked(*self._seen(probes))
+        seen, five, missed = self._seen(probes)
+        self._embed_masked(seen, five)
+        self._embed_hidden(missed)
         if self.settings.clean_completed:
             self._embed_clean_completed(probes)
 
-    def _seen(self, probes: list[_Ready]) -> tuple[list[_Ready], FloatArray]:
-        """The probes whose face is found with the mask on, and the five points that they are cut out by."""
+    def _seen(self, probes: list[_Ready]) -> tuple[list[_Ready], FloatArray, list[_Ready]]:
+        """The probes whose face is found with the mask on, the points that they are cut out by, and all others."""
         if self.settings.align == "clean" or self.aligner is None:
-            return probes, self._five(probes)
+            return probes, self._five(probes), []
         with Clock(self.out.seconds, "landmarks of masked probes"):
             found = [landmarks.five for landmarks in self.aligner.detect([item.masked for item in probes])]
         self.out.counts["masked without a face"] += sum(five is None for five in found)
-        seen = [item for item, five in zip(probes, found, strict=True) if five is not None]
-        return seen, np.asarray([five for five in found if five is not None], np.float32).reshape(-1, 5, 2)
+        pairs = list(zip(probes, found, strict=True))
+        seen = [item for item, five in pairs if five is not None]
+        points = np.asarray([five for five in found if five is not None], np.float32).reshape(-1, 5, 2)
+        return seen, points, [item for item, five in pairs if five is None]
 
     def _embed_masked(self, probes: list[_Ready], five: FloatArray) -> None:
         """Masked probes as they are, completed, and completed with landmarks found again."""
@@ -207,6 +212,27 @@ class _Pass:
             self._embed("refined", probes, completed, five)
         self._show(probes, completion, five)
 
+    def _embed_hidden(self, probes: list[_Ready]) -> None:
+        """Probes on which no face is found with the mask on: refined alone, where completion brings the face out."""
+        aligner, restorer = self.aligner, self.restorer
+        if not (isinstance(restorer, HiddenFinder) and isinstance(aligner, LandmarkDetector)):
+            return
+        if not isinstance(aligner, Guesser) or "refined" not in self.settings.methods:
+            return
+        find, found = find_with(aligner), []
+        with Clock(self.out.seconds, "faces missed under a mask"):
+            for item in probes:
+                faces = restorer.find_hidden(item.masked, aligner.guess, find)
+                found += [(item, faces[0])] if len(faces) else []
+        self.out.counts["masked, found by completion"] += len(found)
+        if not found:
+            return
+        items, five = [item for item, _ in found], np.stack([points for _, points in found])
+        completed, completion = self._restore([item.masked for item in items], five)
+        self._embed("refined", items, completed, five)
+        self.hidden[[item.row for item in items]] = True
+        self._show(items, completion, five)
+
     def _embed_clean_completed(self, probes: list[_Ready]) -> None:
         """Clean probes after completion: what it costs where there is nothing to complete."""
         photos, five, rows = [item.photo for item in probes], self._five(probes), [item.row for item in probes]
@@ -224,7 +250,10 @@ class _Pass:
         whole = "refined" if "refined" in self.settings.methods else "completed"
         for vectors, valid in zip(self.out.vectors, self.out.valid, strict=True):
             vectors["fused"][:] = unit_rows(share * vectors[whole] + (1 - share) * vectors["masked"])
-            valid["fused"][:] = valid[whole] & valid["masked"]
+            # A face that is found by its completion alone has no masked embedding to be mixed with.
+            alone = self.hidden & valid[whole]
+            vectors["fused"][alone] = vectors[whole][alone]
+            valid["fused"][:] = valid[whole] & (valid["masked"] | alone)
             vectors["fused"][~valid["fused"]] = 0
 
     def _five(self, batch: Sequence[_Ready]) -> FloatArray:

@@ -1,7 +1,7 @@
 """Landmark detectors behind one protocol, and the warp between a photograph and a canonical crop."""
 
-from maskfix.align.again import Find, find_again, find_with, same_faces
-from maskfix.align.base import LandmarkDetector, mask_points_from_five
+from maskfix.align.again import Find, find_again, find_with, known_faces, same_faces
+from maskfix.align.base import Guesser, LandmarkDetector, mask_points_from_five
 from maskfix.align.factory import list_detectors, load_detector
 from maskfix.align.reader import READING_ROUNDS, LandmarkReader
 from maskfix.align.similarity import (
@@ -18,6 +18,7 @@ from maskfix.align.similarity import (
 __all__ = [
     "READING_ROUNDS",
     "Find",
+    "Guesser",
     "LandmarkDetector",
     "LandmarkReader",
     "align",
@@ -26,6 +27,7 @@ __all__ = [
     "find_with",
     "fit_layout",
     "invert_affine",
+    "known_faces",
     "list_detectors",
     "load_detector",
     "mask_points_from_five",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskfix.align.base import LandmarkDetector
-from maskfix.base import FloatArray, InputError, UInt8Array, check_shape
+from maskfix.base import BoolArray, FloatArray, InputError, UInt8Array, check_shape
 
 Find = Callable[[UInt8Array], NDArray[Any]]
 """Finds the faces of one photograph `(H, W, 3)` uint8 RGB: `(M, 5, 2)` ArcFace points in its pixels, M may be 0."""
@@ -77,15 +77,20 @@ def same_faces(found: NDArray[Any], landmarks: NDArray[Any]) -> FloatArray:
     Raises:
         InputError: If an array has a wrong shape.
     """
+    return known_faces(found, landmarks)[0]
+
+
+def known_faces(found: NDArray[Any], landmarks: NDArray[Any]) -> tuple[FloatArray, BoolArray]:
+    """As `same_faces`, and which faces are among those found, `(N,)` bool."""
     found, again = np.asarray(found, np.float32), np.array(landmarks, np.float32)
     if found.ndim != 3 or found.shape[1:] != (5, 2):
         raise InputError(f"find: expected points of shape (M, 5, 2), got {found.shape}")
     check_shape("landmarks", again, (None, 5, 2))
-    if not len(found):
-        return again
+    if not len(found) or not len(again):
+        return again, np.zeros(len(again), np.bool_)
     eyes = again[:, :2]
     distance = np.maximum(np.linalg.norm(eyes[:, 1] - eyes[:, 0], axis=1), 1e-6)
     moved = np.linalg.norm(found[None, :, :2] - eyes[:, None], axis=3).max(2) / distance[:, None]
     known = moved.min(1) <= SAME_FACE
     again[known] = found[moved.argmin(1)[known]]
-    return again
+    return again, known

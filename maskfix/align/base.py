@@ -41,6 +41,22 @@ class LandmarkDetector(Protocol):
         ...
 
 
+@runtime_checkable
+class Guesser(Protocol):
+    """What says where faces may be that it is not sure of: a detector with lower thresholds."""
+
+    def guess(self, photo: UInt8Array, /) -> FloatArray:
+        """Where faces may be on one photograph, the surest first.
+
+        Args:
+            photo: `(H, W, 3)` uint8 RGB.
+
+        Returns:
+            `(M, 5, 2)` ArcFace points in pixels; M may be 0. Many are of no face: see `Deoccluder.find_hidden`.
+        """
+        ...
+
+
 def nothing(reason: str = NO_FACE) -> Landmarks:
     """The explicit result for a photograph without a usable face."""
     return Landmarks(None, None, None, 0.0, reason)
