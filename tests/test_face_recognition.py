@@ -18,9 +18,11 @@ import pytest
 from numpy.typing import NDArray
 
 from maskfix import face_recognition as ours
+from maskfix.align import load_detector
 from maskfix.base import DependencyError, InputError, UInt8Array, write_image
 from maskfix.deocclude import Deoccluder
-from maskfix.weights import save_weights
+from maskfix.occlude import Occluder
+from maskfix.weights import list_weights, save_weights
 from tests.random_networks import biased_network
 
 pytestmark = pytest.mark.skipif(
@@ -267,6 +269,44 @@ class TestFaceEncodings:
         assert sorted(told)[0][:2] == (1, 1)
         assert sorted(told)[1][:2] == (2, 2)
         assert max(row[2] for row in told) < 1e-2
+
+
+@pytest.mark.skipif(not list_weights(), reason="no released weights in this checkout")
+class TestHidden:
+    """A masked face that HOG misses, found where it is once it is completed."""
+
+    @pytest.fixture(scope="class")
+    def masked(self, photo: UInt8Array) -> UInt8Array:
+        [found] = load_detector("mtcnn").detect([photo])
+        assert found.mask is not None
+        return np.ascontiguousarray(Occluder().occlude(photo, found.mask, "KN95").image)
+
+    def test_found_where_the_bare_face_is(self, real: Any, masked: UInt8Array, places: Any) -> None:
+        assert real.face_locations(masked) == []
+        [found] = ours.face_locations(masked)
+        assert np.abs(np.subtract(found, places[0])).max() <= 0.25 * (places[0][2] - places[0][0])
+
+    def test_encoded_as_if_its_place_had_been_given(self, real: Any, masked: UInt8Array) -> None:
+        assert real.face_encodings(masked) == []
+        [encoding] = ours.face_encodings(masked)
+        assert ours.last.faces[0].used
+        [expected] = ours.face_encodings(masked, ours.face_locations(masked))
+        np.testing.assert_array_equal(encoding, expected)
+
+    @pytest.mark.parametrize("settings", [{"hidden": False}, {"mode": "observe"}])
+    def test_not_looked_for(self, masked: UInt8Array, settings: Any) -> None:
+        ours.configure(**settings)
+        assert ours.face_locations(masked) == []
+        assert ours.face_encodings(masked) == []
+        ours.configure()
+        assert len(ours.face_locations(masked)) == 1
+
+    def test_nothing_there(self, masked: UInt8Array) -> None:
+        """Grey pictures are not completed; on what is no face nothing is found."""
+        assert ours.face_locations(np.ascontiguousarray(masked[..., 0])) == []
+        assert ours.face_locations(np.full((120, 120, 3), 90, np.uint8)) == []
+        upside_down = np.ascontiguousarray(masked[::-1])
+        assert ours.face_locations(upside_down) == []
 
 
 class TestConfigure:

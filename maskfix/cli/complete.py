@@ -138,7 +138,7 @@ class Networks:
             photo = read_image(job.source)
         except ImageError as error:
             return Outcome(job.source, "unreadable", reason=str(error))
-        points = self.finder.find(photo)
+        points = self.finder.find_hidden(photo, self.completer.deoccluder())
         if not len(points):
             return Outcome(job.source, "no face", reason=f"{job.source}: no face found")
         completed = CompletedPhoto(self.completer, photo, points).refined(self.finder.find)

@@ -10,6 +10,7 @@ from maskfix.align import LandmarkDetector, load_detector
 from maskfix.align.base import main_face
 from maskfix.align.mtcnn import MtcnnDetector
 from maskfix.base import DoubleArray, FloatArray, ImageError, UInt8Array
+from maskfix.deocclude import Deoccluder
 
 #: A face is looked at again in a window of so many times its box: room for the short-range mesh, and for nobody else.
 _WINDOW = 2.0
@@ -22,11 +23,9 @@ class _EveryFace(MtcnnDetector):
 
     def find(self, photo: UInt8Array) -> tuple[DoubleArray, FloatArray]:
         """Boxes `(N, 4)` and five points `(N, 5, 2)` of all faces, the main one first, then from large to small."""
-        boxes, scores, points = self._run(photo) if min(photo.shape[:2]) >= 32 else (None, None, None)
-        keep = np.flatnonzero(np.asarray(scores, np.float64) >= self.min_confidence) if boxes is not None else ()
-        if not len(keep):
-            return np.zeros((0, 4)), np.zeros((0, 5, 2), np.float32)
-        kept, five = np.asarray(boxes, np.float64)[keep], np.asarray(points, np.float32)[keep]
+        kept, _, five = self.detect_all(photo)
+        if not len(kept):
+            return kept, five
         area = (kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1])
         area[main_face(kept, photo.shape[1], photo.shape[0])] = np.inf
         order = np.argsort(-area, kind="stable")
@@ -39,7 +38,7 @@ class FaceFinder:
     MTCNN finds the faces, whatever their number and size. The benchmarks, and so the shipped thresholds, have their
     landmarks from another detector where mediapipe is installed: that one then looks at each face again, in a window
     around it, and MTCNN's points stay where it sees nothing. Where MTCNN finds no face at all (it is trained without
-    masks), the other detector is asked about the whole photograph.
+    masks), the other detector is asked about the whole photograph; `find_hidden` then looks for what both miss.
 
     Args:
         detector: Detector of the landmarks: `auto`, `mesh` or `mtcnn`, see `maskfix.align.load_detector`.
@@ -56,6 +55,16 @@ class FaceFinder:
         self._fine: LandmarkDetector | None = None if chosen.name == "mtcnn" else chosen
         self.name = chosen.name
         self.version = chosen.version
+
+    def find_hidden(self, photo: UInt8Array, blind: Deoccluder) -> FloatArray:
+        """As `find`; where it finds no face, those that completion brings out, see `Deoccluder.find_hidden`.
+
+        Args:
+            photo: `(H, W, 3)` uint8 RGB.
+            blind: What completes.
+        """
+        points = self.find(photo)
+        return points if len(points) else blind.find_hidden(photo, self._every.guess, self.find)
 
     def find(self, photo: UInt8Array) -> FloatArray:
         """Five points of each face.
@@ -84,13 +93,13 @@ class FaceFinder:
                 points[row] = moved
         return points
 
-    def require(self, photo: UInt8Array, path: Path) -> FloatArray:
-        """As `find`, for a picture that must show a face.
+    def require(self, photo: UInt8Array, path: Path, blind: Deoccluder) -> FloatArray:
+        """As `find_hidden`, for a picture that must show a face.
 
         Raises:
             ImageError: If no face is found.
         """
-        points = self.find(photo)
+        points = self.find_hidden(photo, blind)
         if not len(points):
             raise ImageError(f"{path}: no face found; choose a picture with a face that is larger or less covered")
         return points

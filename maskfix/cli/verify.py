@@ -194,7 +194,7 @@ def run_verify(
     )
     blind = Deoccluder.from_pretrained(settings.weights, settings.device)
     finder = FaceFinder(settings.detector, resolve_device(settings.device))
-    found = [finder.require(photo, path) for photo, path in zip(photos, (first, second), strict=True)]
+    found = [finder.require(photo, path, blind) for photo, path in zip(photos, (first, second), strict=True)]
     five = np.stack([points[0] for points in found])
     refined = blind.refine(photos, five, finder.find, settings.coverage)
     pair = _Pair(photos, five, refined, (len(found[0]), len(found[1])))

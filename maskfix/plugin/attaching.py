@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,10 @@ from maskfix.plugin.insightface import COLLECTING, CompletedRecogniser
 
 _TASK = "recognition"
 
+GUESSING_THRESHOLD = 0.1
+"""Score from which on insightface's detectors (0.5 by default) are heard where they find no face. Not chosen by
+measurement: no pack was at hand."""
+
 
 def attach(
     app: Any,
@@ -27,6 +34,7 @@ def attach(
     device: str = "auto",
     reopen: bool = True,
     refine: bool = True,
+    hidden: bool = True,
 ) -> Any:
     """Put the completion before the recogniser of an insightface FaceAnalysis.
 
@@ -37,6 +45,10 @@ def attach(
     Under a mask a detector guesses nose and mouth, and recognition suffers from the crop that is cut askew. So the
     application's detector is asked again on the photograph with the occluded faces completed, and these are completed
     and cut out anew by what it finds (`refine`). `face.kps` stays what it was.
+
+    Many a masked face a detector does not find at all. So where it finds no face on a photograph, it is asked with a
+    lower threshold, and what it guesses then is a face if it finds it, at its own threshold, once it is completed
+    (`hidden`, see `Deoccluder.find_hidden`; its `kps` are those found then, its `bbox` and `det_score` the guess's).
 
     Args:
         app: A `FaceAnalysis` with a recognition model.
@@ -50,6 +62,8 @@ def attach(
             give the same to the bit, and stay so after `detach`.
         refine: Whether the landmarks of occluded faces are read anew, and found again after completion: one more
             detection a photograph with such faces, and one more call of the network.
+        hidden: Whether faces are looked for that the detector misses under a mask: one more detection a photograph on
+            which it finds none. Never in `observe`, which changes nothing.
 
     Returns:
         `app` itself.
@@ -70,9 +84,9 @@ def attach(
         )
     if reopen:
         reopen_sessions(models.values())
-    find = _FindWithApp(app) if refine and hasattr(app, "det_model") else None
-    seam = CompletedRecogniser(models[_TASK], Completer(deoccluder, settings, device), find)
-    get = _AttachedGet(app, seam)
+    find = _FindWithApp(app) if hasattr(app, "det_model") else None
+    seam = CompletedRecogniser(models[_TASK], Completer(deoccluder, settings, device), find if refine else None)
+    get = _AttachedGet(app, seam, find if hidden and mode != "observe" else None)
     models[_TASK] = seam
     app.get = get
     return app
@@ -109,27 +123,68 @@ class _AttachedGet:
     Args:
         app: The application.
         seam: The recogniser that has been put in place.
+        find: The application's detector, to look for hidden faces; None not to.
     """
 
-    def __init__(self, app: Any, seam: CompletedRecogniser) -> None:
+    def __init__(self, app: Any, seam: CompletedRecogniser, find: _FindWithApp | None) -> None:
         self.app = app
         self.seam = seam
+        self.find = find
         self.previous = vars(app).get("get")
 
     def __call__(self, img: NDArray[Any], *args: Any, **kwargs: Any) -> list[Any]:
         """Find the faces by the library's own `get`, then complete and embed them."""
+        library = partial(type(self.app).get, self.app) if self.previous is None else self.previous
+        faces = self._get(library, img, *args, **kwargs)
+        # A `get` of the user's own may leave faces out on purpose.
+        if faces or self.find is None or self.previous is not None:
+            return faces
+        hidden = self._hidden(img, self.find)
+        return self._get(partial(type(self.app).get, hidden), img, *args, **kwargs) if hidden is not None else faces
+
+    def _get(self, library: Callable[..., list[Any]], img: NDArray[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        """The library's faces, completed and embedded."""
         pending: list[Any] = []
         token = COLLECTING.set((self.seam, pending))
         try:
-            faces: list[Any] = (
-                type(self.app).get(self.app, img, *args, **kwargs)
-                if self.previous is None
-                else self.previous(img, *args, **kwargs)
-            )
+            faces = library(img, *args, **kwargs)
         finally:
             COLLECTING.reset(token)
         self.seam.get_batch(img, pending)
         return faces
+
+    def _hidden(self, img: NDArray[Any], find: _FindWithApp) -> Any:
+        """The application with a detector that knows of the faces hidden on this photograph; None where none is."""
+        boxes, points = find.guess(img)
+        if not len(boxes):
+            return None
+        photo = np.ascontiguousarray(img[..., ::-1])
+        five = self.seam.deoccluder.find_hidden(
+            photo, lambda _: points, lambda seen: find(np.ascontiguousarray(seen[..., ::-1]))
+        )
+        if not len(five):
+            return None
+        nearest = np.linalg.norm(five[:, None] - points[None], axis=3).mean(2).argmin(1)
+        app = copy(self.app)
+        app.det_model = _Known(boxes[nearest], five)
+        return app
+
+
+class _Known:
+    """A detector that has found already.
+
+    Args:
+        boxes: `(N, 5)` boxes with scores.
+        points: `(N, 5, 2)`.
+    """
+
+    def __init__(self, boxes: NDArray[Any], points: NDArray[Any]) -> None:
+        self.boxes, self.points = boxes, points
+
+    def detect(self, _img: NDArray[Any], max_num: int = 0, **_: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What it has found, the surest first."""
+        count = max_num or len(self.boxes)
+        return self.boxes[:count], self.points[:count]
 
 
 class _FindWithApp:
@@ -142,3 +197,20 @@ class _FindWithApp:
         """Ask as `FaceAnalysis.get` asks; a detector that gives no landmarks finds nothing."""
         points = self.app.det_model.detect(img, max_num=0, metric="default")[1]
         return np.zeros((0, 5, 2)) if points is None or not len(points) else np.asarray(points)
+
+    def guess(self, img: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Boxes with scores `(M, 5)` and points `(M, 5, 2)` by a lower threshold, the surest first; M may be 0."""
+        nothing, detector = (np.zeros((0, 5), np.float32), np.zeros((0, 5, 2), np.float32)), self.app.det_model
+        if hasattr(detector, "guess"):
+            boxes, points = detector.guess(img)
+        elif hasattr(detector, "det_thresh"):
+            # A copy shares the session, and other threads keep their threshold.
+            detector = copy(detector)
+            detector.det_thresh = min(detector.det_thresh, GUESSING_THRESHOLD)
+            boxes, points = detector.detect(img, max_num=0, metric="default")
+        else:
+            return nothing
+        if points is None or not len(points):
+            return nothing
+        order = np.argsort(-np.asarray(boxes)[:, 4], kind="stable")
+        return np.asarray(boxes)[order], np.asarray(points)[order]

@@ -242,6 +242,11 @@ class CompletedRecogniser:
         self._last.faces = tuple(faces)
         return embeddings
 
+    @property
+    def deoccluder(self) -> Deoccluder:
+        """What completes, on the device of the recogniser; loaded now if it is not yet."""
+        return self.completer.deoccluder(self._device())
+
     def _layout(self) -> CropLayout:
         """Where insightface puts the five points at the recogniser's input size."""
         width, height = self.recogniser.input_size

@@ -49,6 +49,15 @@ class MtcnnForInsightFace:
             order = order[np.argsort(-_worth(boxes[order], img.shape, metric), kind="stable")[:max_num]]
         return np.column_stack([boxes, scores])[order].astype(np.float32), points[order]
 
+    def guess(self, img: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+        """Where faces may be that `detect` misses, see `maskfix.align.Guesser`; as `detect` gives them.
+
+        Args:
+            img: `(H, W, 3)` uint8 BGR.
+        """
+        boxes, scores, points = self._detector.guess_all(np.ascontiguousarray(img[..., ::-1]))
+        return np.column_stack([boxes, scores]).astype(np.float32), points
+
 
 def _worth(boxes: NDArray[np.float64], shape: tuple[int, ...], metric: str) -> NDArray[np.float64]:
     """By what insightface chooses among faces: area, less twice the squared distance from the centre by default."""

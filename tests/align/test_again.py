@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskfix.align import find_again, find_with, same_faces
+from maskfix.align import find_again, find_with, known_faces, same_faces
 from maskfix.align.base import nothing
 from maskfix.base import InputError, Landmarks, UInt8Array, arcface_layout
 
@@ -19,6 +19,17 @@ PHOTO = np.zeros((112, 112, 3), np.uint8)
 
 def again(*found: Any) -> Any:
     return find_again([PHOTO], FIVE[None], lambda _: np.array(found, np.float32).reshape(-1, 5, 2))[0]
+
+
+def test_known_faces__which_are_among_those_found() -> None:
+    five = arcface_layout(112).array
+    looked_for = np.stack([five, five + 300])
+    points, known = known_faces(np.stack([five + 500, five + 2]), looked_for)
+    assert known.tolist() == [True, False]
+    np.testing.assert_allclose(points, np.stack([five + 2, five + 300]), rtol=1e-6)
+    assert known_faces(np.zeros((0, 5, 2)), looked_for)[1].tolist() == [False, False]
+    nobody, none = known_faces(looked_for, np.zeros((0, 5, 2)))
+    assert (nobody.shape, none.shape) == ((0, 5, 2), (0,))
 
 
 def test_the_nearest_face_is_taken_whole() -> None:

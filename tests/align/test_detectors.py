@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskfix.align import LandmarkDetector, mask_points_from_five
+from maskfix.align import Guesser, LandmarkDetector, mask_points_from_five
 from maskfix.align.mesh import MeshDetector, five_from_mesh, mask_points_from_mesh
 from maskfix.align.mtcnn import MtcnnDetector
 from maskfix.base import InputError, Landmarks, UInt8Array, read_image
@@ -171,6 +171,35 @@ class TestBatches:
     def test_no_photo(self, detector: LandmarkDetector, photo: np.ndarray) -> None:
         with pytest.raises(InputError, match="photo: expected"):
             detector.detect([photo])
+
+
+class TestGuess:
+    """What MTCNN sees by lower thresholds."""
+
+    def test_surest_first_and_more_than_by_its_own(self, mtcnn: MtcnnDetector, astronaut: UInt8Array) -> None:
+        boxes, scores, points = mtcnn.guess_all(astronaut)
+        assert (np.diff(scores) <= 0).all()
+        assert len(boxes) == len(points) > len(mtcnn.detect_all(astronaut)[0])
+        np.testing.assert_allclose(points[0, :2], EYES, atol=3)
+        np.testing.assert_array_equal(mtcnn.guess(astronaut), points)
+        assert isinstance(mtcnn, Guesser)
+
+    def test_a_face_that_it_misses(self, mtcnn: MtcnnDetector, astronaut: UInt8Array) -> None:
+        masked = astronaut.copy()
+        masked[112:200, 180:280] = (30, 30, 120)
+        [missed] = mtcnn.detect([masked])
+        assert not missed.ok
+        eyes = np.linalg.norm(mtcnn.guess(masked)[:, :2] - EYES, axis=2).max(1)
+        assert eyes.min() < 15
+
+    def test_its_own_thresholds_stay(self, mtcnn: MtcnnDetector, astronaut: UInt8Array) -> None:
+        before = mtcnn.detect([astronaut])[0]
+        mtcnn.guess(astronaut)
+        assert same(mtcnn.detect([astronaut])[0], before)
+
+    @pytest.mark.parametrize("size", [8, 31, 64])
+    def test_nothing(self, mtcnn: MtcnnDetector, size: int) -> None:
+        assert mtcnn.guess(blank(size, size)).shape == (0, 5, 2)
 
 
 class TestTwoFaces:

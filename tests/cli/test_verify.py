@@ -298,6 +298,27 @@ class TestFaceFinder:
         _, mtcnn = finder._every.find(photo)
         np.testing.assert_array_equal(finder.find(photo), mtcnn)
 
+    def test_find_hidden__asked_where_nothing_is_found(
+        self, folder: Path, shared_parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        finder, photo = shared_parts["finder"], read_image(folder / "a.png")
+        asked: list[Any] = []
+
+        class Blind:
+            def find_hidden(self, *arguments: Any) -> Any:
+                asked.append(arguments)
+                return np.ones((1, 5, 2), np.float32)
+
+        blind: Any = Blind()
+        np.testing.assert_array_equal(finder.find_hidden(photo, blind), finder.find(photo))
+        assert not asked
+        nothing = np.full((64, 64, 3), 90, np.uint8)
+        np.testing.assert_array_equal(finder.require(nothing, folder / "a.png", blind), np.ones((1, 5, 2)))
+        [(picture, guess, find)] = asked
+        assert picture is nothing
+        np.testing.assert_array_equal(find(photo), finder.find(photo))
+        assert len(guess(photo)) >= 1
+
     def test_no_face(self, shared_parts: dict[str, Any]) -> None:
         for size in (10, 64):
             assert shared_parts["finder"].find(np.full((size, size, 3), 90, np.uint8)).shape == (0, 5, 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,6 +125,55 @@ def test_no_face_under_the_mask_is_a_failure_of_every_method(tmp_path: Path) -> 
     assert methods["clean"]["failures"]["probe"] == {"genuine": 0, "impostor": 0}
     assert result.pictures.counts["masked without a face"] == 4
     assert (~np.isnan(result.pictures.figures["psnr_inside"])).sum() == 2
+
+
+class GuessingDetector(MisledDetector):
+    """Sees no masked face, and guesses where one may be."""
+
+    def __init__(self) -> None:
+        super().__init__(blind=True)
+
+    def guess(self, photo: UInt8Array) -> NDArray[np.float32]:
+        five = self._one(photo).five
+        assert five is not None
+        return np.stack([five + ASIDE, five + GUESS]).astype(np.float32)
+
+
+class FindingRestorer(FirstRowRestorer):
+    """Brings out the first guess, but on photographs of red people."""
+
+    def find_hidden(self, photo: UInt8Array, guess: Any, find: Any, /) -> NDArray[np.float32]:
+        completed = np.broadcast_to(photo[0, 0], photo.shape).copy()
+        assert len(find(photo)) == 0
+        assert len(find(completed)) == 1
+        points: NDArray[np.float32] = guess(photo)[: 0 if tuple(photo[0, 0]) == COLOURS["Red"] else 1]
+        return points
+
+
+def test_faces_that_completion_brings_out_count_as_refined_ones(tmp_path: Path) -> None:
+    """Of four probes without a face two are found: those of the blue people, one genuine pair each."""
+    result = play(tmp_path, GuessingDetector(), FindingRestorer(), fuse=0.5)
+    methods, counts = result.figures[0]["methods"], result.pictures.counts
+    assert (counts["masked without a face"], counts["masked, found by completion"]) == (4, 2)
+    for method in ("masked", "completed"):
+        assert methods[method]["failures"]["probe"] == {"genuine": 4, "impostor": 4}
+    for method in ("refined", "fused"):
+        assert methods[method]["failures"]["probe"] == {"genuine": 2, "impostor": 2}
+    scores = result.scores[0]
+    found = np.isfinite(scores["refined"]) & ~np.isfinite(scores["masked"])
+    np.testing.assert_array_equal(scores["fused"][found], scores["refined"][found])
+    np.testing.assert_allclose(scores["refined"][found], scores["clean"][found], atol=1e-6)
+    assert len(result.pictures.examples) == 4
+
+
+@pytest.mark.parametrize(
+    ("aligner", "restorer"), [(MisledDetector(blind=True), FindingRestorer()), (GuessingDetector(), FirstRowRestorer())]
+)
+def test_nothing_is_brought_out_without_guesses_or_a_restorer_that_can(
+    tmp_path: Path, aligner: MisledDetector, restorer: FirstRowRestorer
+) -> None:
+    result = play(tmp_path, aligner, restorer)
+    assert result.figures[0]["methods"]["refined"]["failures"]["probe"] == {"genuine": 4, "impostor": 4}
 
 
 def test_the_fused_face_is_the_refined_one(tmp_path: Path) -> None:
