@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.align.base import at_height, main_face, nothing
+from maskfix.align.base import Guesser, at_height, main_face, nothing
+from maskfix.align.mtcnn import MtcnnDetector
 from maskfix.base import DependencyError, FloatArray, Landmarks, UInt8Array, check_photo, check_shape
 
 # Corners of the eyes (their mean is the eye's centre), nose tip, mouth corners; "left" is the left of the image.
@@ -99,6 +100,7 @@ class MeshDetector:
         self.version = str(mediapipe.__version__)
         self.min_confidence = min_confidence
         self.margin = margin
+        self._guesser: Guesser | None = None
         with _quiet():
             self._mesh = FaceMesh(static_image_mode=True, max_num_faces=3, min_detection_confidence=min_confidence)
             # The graph starts in threads of its own, which go on talking until it has seen a first picture.
@@ -107,6 +109,25 @@ class MeshDetector:
     def detect(self, photos: Sequence[UInt8Array]) -> list[Landmarks]:
         """Find the main face of each photograph; see `LandmarkDetector.detect`."""
         return [self._detect_one(photo) for photo in photos]
+
+    def guess(self, photo: UInt8Array) -> FloatArray:
+        """Where faces may be that `detect` misses, as MTCNN guesses it, loaded on first use; see `Guesser.guess`.
+
+        Of 66 held-out masked faces that MediaPipe misses it sees 63 once they are completed where MTCNN's guesses are,
+        and 18 where its own are, at a sixth of its threshold.
+
+        Args:
+            photo: `(H, W, 3)` uint8 RGB.
+
+        Returns:
+            `(M, 5, 2)` float32 points in pixels, best score first.
+
+        Raises:
+            InputError: If it is no photograph.
+        """
+        if self._guesser is None:
+            self._guesser = MtcnnDetector()
+        return self._guesser.guess(photo)
 
     def _detect_one(self, photo: UInt8Array) -> Landmarks:
         check_photo("photo", photo)

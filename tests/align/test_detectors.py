@@ -184,6 +184,10 @@ class TestGuess:
         np.testing.assert_array_equal(mtcnn.guess(astronaut), points)
         assert isinstance(mtcnn, Guesser)
 
+    def test_the_mesh_has_its_guesses(self, mesh: MeshDetector, mtcnn: MtcnnDetector, astronaut: UInt8Array) -> None:
+        np.testing.assert_array_equal(mesh.guess(astronaut), mtcnn.guess(astronaut))
+        assert isinstance(mesh, Guesser)
+
     def test_a_face_that_it_misses(self, mtcnn: MtcnnDetector, astronaut: UInt8Array) -> None:
         masked = astronaut.copy()
         masked[112:200, 180:280] = (30, 30, 120)
