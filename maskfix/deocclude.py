@@ -330,7 +330,7 @@ class Deoccluder:
             points[rows] = reader.correct([photos[row] for row in rows], points[rows])
         return points, suspected
 
-    def find_hidden(self, photo: UInt8Array, guess: Find, find: Find) -> FloatArray:
+    def find_hidden(self, photo: UInt8Array, guess: Find, find: Find, known: NDArray[Any] | None = None) -> FloatArray:
         """Faces that a detector misses for what hides them.
 
         Where it may see faces, by thresholds that would not do by themselves, the landmarks are read anew and the face
@@ -341,6 +341,7 @@ class Deoccluder:
             photo: `(H, W, 3)` uint8 RGB.
             guess: Where faces may be, the surest first, see `maskfix.align.Guesser`; the first `GUESSES` are tried.
             find: The detector, see `maskfix.align.find_with`.
+            known: `(K, 5, 2)` faces of the photo that are found already: guesses of these are left out.
 
         Returns:
             `(M, 5, 2)` float32, the surest first, by `find` on the completion; M may be 0.
@@ -350,8 +351,11 @@ class Deoccluder:
             WeightsError: If the reader's weights are missing or damaged.
         """
         check_photo("photo", photo)
-        points = np.asarray(guess(photo), np.float32)[:GUESSES]
+        points = np.asarray(guess(photo), np.float32)
         check_shape("guess", points, (None, 5, 2))
+        if known is not None:
+            points = points[~known_faces(known, points)[1]]
+        points = points[:GUESSES]
         if self.reader is not None:
             points = self.reader.correct([photo] * len(points), points)
         restored, completion = self.restore_batch([photo] * len(points), points)

@@ -72,6 +72,14 @@ def test_two_guesses_of_one_face_and_one_guess_too_many(photo: UInt8Array) -> No
     assert len(green_deoccluder().find_hidden(photo, lambda _: late, sees(FIVE, OTHER))) == 1
 
 
+def test_faces_that_are_known_already_are_left_out(photo: UInt8Array) -> None:
+    late = np.stack([FIVE] * GUESSES + [OTHER])
+    found = green_deoccluder().find_hidden(photo, lambda _: late, sees(FIVE, OTHER), FIVE[None] + 2)
+    np.testing.assert_array_equal(found, OTHER[None] + np.float32([0, 2]))
+    every = green_deoccluder().find_hidden(photo, lambda _: late, sees(FIVE, OTHER), np.zeros((0, 5, 2)))
+    assert len(every) == 1
+
+
 def test_guesses_are_read_anew_before_they_are_completed(photo: UInt8Array) -> None:
     reader, shown = shifting_reader(4, -3), []
 

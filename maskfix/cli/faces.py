@@ -57,14 +57,14 @@ class FaceFinder:
         self.version = chosen.version
 
     def find_hidden(self, photo: UInt8Array, blind: Deoccluder) -> FloatArray:
-        """As `find`; where it finds no face, those that completion brings out, see `Deoccluder.find_hidden`.
+        """As `find`, and after these faces those that completion brings out, see `Deoccluder.find_hidden`.
 
         Args:
             photo: `(H, W, 3)` uint8 RGB.
             blind: What completes.
         """
         points = self.find(photo)
-        return points if len(points) else blind.find_hidden(photo, self._every.guess, self.find)
+        return np.concatenate([points, blind.find_hidden(photo, self._every.guess, self.find, points)])
 
     def find(self, photo: UInt8Array) -> FloatArray:
         """Five points of each face.
@@ -94,12 +94,13 @@ class FaceFinder:
         return points
 
     def require(self, photo: UInt8Array, path: Path, blind: Deoccluder) -> FloatArray:
-        """As `find_hidden`, for a picture that must show a face.
+        """As `find`, for a picture that must show a face: a hidden one, see `find_hidden`, where none is seen.
 
         Raises:
             ImageError: If no face is found.
         """
-        points = self.find_hidden(photo, blind)
+        points = self.find(photo)
+        points = points if len(points) else self.find_hidden(photo, blind)
         if not len(points):
             raise ImageError(f"{path}: no face found; choose a picture with a face that is larger or less covered")
         return points

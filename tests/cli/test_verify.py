@@ -310,13 +310,18 @@ class TestFaceFinder:
                 return np.ones((1, 5, 2), np.float32)
 
         blind: Any = Blind()
-        np.testing.assert_array_equal(finder.find_hidden(photo, blind), finder.find(photo))
+        seen = finder.find(photo)
+        np.testing.assert_array_equal(finder.require(photo, folder / "a.png", blind), seen)
         assert not asked
+        np.testing.assert_array_equal(finder.find_hidden(photo, blind), [*seen, np.ones((5, 2))])
         nothing = np.full((64, 64, 3), 90, np.uint8)
         np.testing.assert_array_equal(finder.require(nothing, folder / "a.png", blind), np.ones((1, 5, 2)))
-        [(picture, guess, find)] = asked
+        [(first, _, _, known), (picture, guess, find, none)] = asked
+        assert first is photo
+        np.testing.assert_array_equal(known, seen)
         assert picture is nothing
-        np.testing.assert_array_equal(find(photo), finder.find(photo))
+        assert none.shape == (0, 5, 2)
+        np.testing.assert_array_equal(find(photo), seen)
         assert len(guess(photo)) >= 1
 
     def test_no_face(self, shared_parts: dict[str, Any]) -> None:
