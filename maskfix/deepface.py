@@ -50,8 +50,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.align import LandmarkDetector, load_detector
-from maskfix.base import BoolArray, DependencyError, InputError, UInt8Array
+from maskfix.align import Guesser, LandmarkDetector, find_with, load_detector
+from maskfix.base import BoolArray, DependencyError, FloatArray, InputError, UInt8Array
 from maskfix.deocclude import Deoccluder
 from maskfix.plugin.base import GATE_THRESHOLD, Completer, FaceCompletion, LastResult, SeamSettings, embed_by_mode
 from maskfix.plugin.photograph import complete_photos, look_at
@@ -231,13 +231,12 @@ class _Crops:
                 f"{batch.max():.3g}; leave normalization at 'base' and give it to maskfix.deepface.install"
             )
         pictures = np.ascontiguousarray(np.rint(batch * 255).clip(0, 255).astype(np.uint8)[..., ::-1])
-        with self._lock:
-            found = self._detector.detect(list(pictures))
-        rows = np.flatnonzero([face.ok for face in found])
+        found = self._find(list(pictures))
+        rows = np.flatnonzero([points is not None for points in found])
         if not len(rows):
             last.faces = (None,) * len(batch)
             return inner.forward(self._normalized(img))
-        five = np.array([found[row].five for row in rows])
+        five = np.array([found[row] for row in rows])
         photos = [pictures[row] for row in rows]
         restored, result = complete_photos(self._completer, photos, look_at(self._completer, photos, five))
 
@@ -255,6 +254,18 @@ class _Crops:
         outcome[rows] = vectors
         listed: list[Any] = outcome.tolist()
         return listed[0] if len(listed) == 1 else listed
+
+    def _find(self, pictures: list[UInt8Array]) -> list[FloatArray | None]:
+        """The five points of the face in each crop; where a mask hides it, as its completion tells."""
+        detector = self._detector
+        with self._lock:
+            found = [face.five for face in detector.detect(pictures)]
+            for row, points in enumerate(found):
+                if points is None and isinstance(detector, Guesser):
+                    blind = self._completer.deoccluder()
+                    hidden = blind.find_hidden(pictures[row], detector.guess, find_with(self._detector))
+                    found[row] = hidden[0] if len(hidden) else None
+        return found
 
     def _normalized(self, img: NDArray[Any]) -> NDArray[Any]:
         """The values as the model was trained on them; deepface normalises picture by picture, in place."""

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from maskfix import deepface as ours
-from maskfix.base import DependencyError, InputError
+from maskfix.align.base import nothing
+from maskfix.base import DependencyError, InputError, Landmarks, arcface_layout
+from tests.plugin.worlds import GREEN, green_deoccluder, with_chin
 
 
 class Base:
@@ -100,6 +102,37 @@ def test_registry_of_classes(old_deepface: Any) -> None:
     assert built.forward(faces) == Ark().forward(faces)
     assert built.forward(faces[:1]) == Ark().forward(faces[:1])
     assert ours.last.faces == (None,)
+
+
+class BlindToGreen:
+    """Finds the face of ArcFace's layout in every crop but those that show much green, and guesses it there."""
+
+    five = arcface_layout(112).array.astype(np.float32)
+
+    def detect(self, pictures: list[Any]) -> list[Landmarks]:
+        green = [(picture == GREEN).all(-1).mean() > 0.02 for picture in pictures]
+        return [nothing() if hidden else Landmarks(self.five, None, None, 1.0, "") for hidden in green]
+
+    def guess(self, picture: Any) -> Any:
+        return self.five[None] + 1
+
+
+def test_a_face_that_the_mask_hides_from_the_detector(old_deepface: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ours, "load_detector", lambda name: BlindToGreen())
+    built = old_deepface.modeling.build_model("facial_recognition", ours.install("Ark", deoccluder=green_deoccluder()))
+    clean = np.full((112, 112, 3), 90, np.uint8)
+    faces = np.stack([clean, with_chin(clean, BlindToGreen.five), np.full_like(clean, GREEN)])
+    given = faces[..., ::-1].astype(np.float32) / 255
+    told = built.forward(given)
+    first, second, third = ours.last.faces
+    assert (first.used, second.used) == (False, True)
+    # All green, it is completed too, and the detector then sees its face there.
+    assert third is not None
+    assert told[0] == Ark().forward(given)[0]
+    # What was green has the colour of the completion: less green, more red.
+    plain = Ark().forward(given)[1]
+    assert told[1][1] < plain[1] - 0.02
+    assert told[1][2] > plain[2] + 0.02
 
 
 def test_installed_again__newer_settings_count(old_deepface: Any) -> None:

@@ -137,7 +137,7 @@ class _AttachedGet:
         library = partial(type(self.app).get, self.app) if self.previous is None else self.previous
         faces = self._get(library, img, *args, **kwargs)
         # A `get` of the user's own may leave faces out on purpose.
-        if faces or self.find is None or self.previous is not None:
+        if faces or self.find is None or self.previous is not None or getattr(img, "dtype", None) != np.uint8:
             return faces
         hidden = self._hidden(img, self.find)
         return self._get(partial(type(self.app).get, hidden), img, *args, **kwargs) if hidden is not None else faces
