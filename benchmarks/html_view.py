@@ -187,19 +187,25 @@ def _rate_text(rate: float) -> str:
 
 
 def cards(reports: Sequence[Report], labels: Sequence[str], order: Sequence[str]) -> list[dict[str, Any]]:
-    """One card a run: what the masks cost at its headline rate and what completion won back; all on one scale."""
+    """One card a run: what the masks cost at its headline rate and what completion won back; all on one scale.
+
+    Completion is that with refined landmarks where a run has it, as it is in use.
+    """
     made = []
     for report, label in zip(reports, labels, strict=True):
         rate = headline_rate(report)
+        best, recovered = "completed", "recovered"
+        if "refined" in report["methods"] and "recovered_refined" in report:
+            best, recovered = "refined", "recovered_refined"
         found = {
             name: _at(report["methods"][name]["tpr_at_fpr"], rate)
-            for name in ("clean", "masked", "completed")
+            for name in ("clean", "masked", best)
             if name in report["methods"]
         }
-        if len(found) < 3 or not all(found.values()) or "recovered" not in report:
+        if len(found) < 3 or not all(found.values()) or recovered not in report:
             continue
-        share = _share_cell(_at(report["recovered"], rate))
-        gain = _at(report.get("difference", {}).get("completed_minus_masked", {}), rate)
+        share = _share_cell(_at(report[recovered], rate))
+        gain = _at(report.get("difference", {}).get(f"{best}_minus_masked", {}), rate)
         made.append(
             {
                 "label": label,

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from benchmarks.html_report import app, find_runs, from_run, html, write_html_report
 from benchmarks.html_run import headline_rate
+from benchmarks.html_view import cards
 from maskfix.base import DatasetError, InputError, write_image
 from maskfix.metrics import roc_curve, split_scores
 from maskfix.plot import ScoreHistogramDisplay
@@ -70,6 +71,24 @@ def test_html__numbers_are_the_reports(tmp_path: Path) -> None:
     ):
         assert text in shown
     assert [item.name for item in out.parent.iterdir()] == ["report.html"]
+
+
+def test_cards__refined_landmarks_where_there_are_any(tmp_path: Path) -> None:
+    plain = write_run(tmp_path / "a", 0, "a")
+    refined = json.loads(json.dumps(plain))
+    refined["methods"]["refined"] = json.loads(json.dumps(plain["methods"]["completed"]))
+    for rate in RATES:
+        refined["methods"]["refined"]["tpr_at_fpr"][rate]["tpr"] = 0.875
+    refined["recovered_refined"] = dict.fromkeys(plain["recovered"], 0.625)
+    gain = {"value": 0.125, "ci95": [0.0625, 0.25]}
+    refined["difference"]["refined_minus_masked"] = dict.fromkeys(("auc", *RATES), gain)
+    first, second = cards([plain, refined], ["a", "b"], ["clean", "masked", "completed", "refined"])
+    rate = headline_rate(plain)
+    assert first["dots"][2]["tpr"] == plain["methods"]["completed"]["tpr_at_fpr"][rate]["tpr"]
+    assert first["recovered"] == plain["recovered"][rate]
+    assert [dot["tpr"] for dot in second["dots"][:2]] == [dot["tpr"] for dot in first["dots"][:2]]
+    assert (second["dots"][2]["tpr"], second["recovered"], second["gain"]) == (0.875, 0.625, gain)
+    assert "refined" in second["dots"][2]["label"]
 
 
 def test_html__curves_are_exact(tmp_path: Path) -> None:
