@@ -252,7 +252,7 @@ class Deoccluder:
         Raises:
             InputError: If a photo or the landmarks have a wrong shape.
         """
-        crops = self._cut(photos, landmarks)
+        crops = self.cut(photos, landmarks)
         matrices = fit_layout(landmarks, self.layout)
         completion, own = self._runner.complete(crops)
         weights = blend_weight(torch.from_numpy(completion.occlusion)[:, None])[:, 0].numpy()
@@ -322,7 +322,7 @@ class Deoccluder:
             InputError: If a photo or the landmarks have a wrong shape.
             WeightsError: If the reader's weights are missing or damaged.
         """
-        suspected, crops = np.ones(len(photos), np.bool_), self._cut(photos, landmarks)
+        suspected, crops = np.ones(len(photos), np.bool_), self.cut(photos, landmarks)
         if self.clean_coverage is not None and threshold >= self.clean_coverage:
             suspected = ~self.look_early(crops)[1]
         points, reader, rows = np.array(landmarks, np.float32), self.reader, np.flatnonzero(suspected)
@@ -367,8 +367,19 @@ class Deoccluder:
                 faces = np.concatenate([faces, face])
         return faces
 
-    def _cut(self, photos: Sequence[UInt8Array], landmarks: NDArray[Any]) -> UInt8Array:
-        """The canonical crop of one face in each photograph, `(N, S, S, 3)`; checks both."""
+    def cut(self, photos: Sequence[UInt8Array], landmarks: NDArray[Any]) -> UInt8Array:
+        """The canonical crop of one face in each of several photographs, as `complete` takes them.
+
+        Args:
+            photos: N pictures `(H, W, 3)` uint8 RGB, of any sizes.
+            landmarks: `(N, 5, 2)` ArcFace points in pixels of each photo.
+
+        Returns:
+            `(N, S, S, 3)` uint8 RGB.
+
+        Raises:
+            InputError: If a photo or the landmarks have a wrong shape.
+        """
         check_shape("landmarks", landmarks, (len(photos), 5, 2))
         for photo in photos:
             check_photo("photo", photo)

@@ -64,7 +64,11 @@ class FaceFinder:
             blind: What completes.
         """
         points = self.find(photo)
-        return np.concatenate([points, blind.find_hidden(photo, self._every.guess, self.find, points)])
+        return np.concatenate([points, self._hidden(photo, blind, points)])
+
+    def _hidden(self, photo: UInt8Array, blind: Deoccluder, points: FloatArray) -> FloatArray:
+        """Faces beside those that are found."""
+        return blind.find_hidden(photo, self._every.guess, self.find, points)
 
     def find(self, photo: UInt8Array) -> FloatArray:
         """Five points of each face.
@@ -100,7 +104,7 @@ class FaceFinder:
             ImageError: If no face is found.
         """
         points = self.find(photo)
-        points = points if len(points) else self.find_hidden(photo, blind)
+        points = points if len(points) else self._hidden(photo, blind, points)
         if not len(points):
             raise ImageError(f"{path}: no face found; choose a picture with a face that is larger or less covered")
         return points

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.align import Find, align, fit_layout, invert_affine, same_faces, transform_points
+from maskfix.align import Find, fit_layout, invert_affine, same_faces, transform_points
 from maskfix.base import BoolArray, Completion, InputError, UInt8Array, check_photo, check_shape
 from maskfix.deocclude import Deoccluder
 from maskfix.plugin.base import Completer, SeamResult
@@ -49,7 +49,7 @@ def look_at(
     check_shape("landmarks", landmarks, (len(photos), 5, 2))
     clean, seen = None, None
     if completer.may_look_early(blind):
-        seen, clean = blind.look_early(_cut(blind, photos, landmarks))
+        seen, clean = blind.look_early(blind.cut(photos, landmarks))
     rows = np.flatnonzero(~clean) if clean is not None else np.arange(len(photos))
     points = np.array(landmarks, np.float64)
     if reader is not None and len(rows):
@@ -91,16 +91,8 @@ def complete_photos(
     used = completer.used(completion.coverage)
     untouched = np.flatnonzero(~used & rest)
     images = completion.images.copy()
-    images[untouched] = _cut(blind, [photos[row] for row in untouched], five[untouched])
+    images[untouched] = blind.cut([photos[row] for row in untouched], five[untouched])
     return restored, SeamResult(images, completion, used, clean)
-
-
-def _cut(blind: Deoccluder, photos: Sequence[UInt8Array], five: NDArray[Any]) -> UInt8Array:
-    """The canonical crop of one face in each photograph, `(N, S, S, 3)`."""
-    for photo in photos:
-        check_photo("photo", photo)
-    crops = [align(photo, points, blind.layout)[0] for photo, points in zip(photos, five, strict=True)]
-    return np.array(crops, np.uint8).reshape(-1, blind.size, blind.size, 3)
 
 
 class CompletedPhoto:
