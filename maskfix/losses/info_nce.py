@@ -9,20 +9,24 @@ from maskfix.base import InputError, check_shape
 from maskfix.losses.precision import check_alike, full_precision, widen
 
 
-def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.07) -> Tensor:
+def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.07, own: Tensor | None = None) -> Tensor:
     """InfoNCE: pick each query's own key out of that key and the K keys of the queue (paper eq. 1).
 
-    Queries and keys are two views of the same pictures; the queue holds keys of earlier batches. The function changes
-    nothing: enqueue after the step. Gradients reach every argument that asks for them; MoCo detaches key and queue.
+    Queries and keys are two views of the same pictures; the queue holds keys of earlier batches, or of this one as
+    well (`own`). The function changes nothing. Gradients reach every argument that asks for them; MoCo detaches key and
+    queue.
 
     Args:
         query: `(N, D)` unit length.
         key: `(N, D)` unit length; row i is the positive of query i.
         queue: `(K, D)` unit length, the negatives of every query. The positive counts in the denominator beside them.
         temperature: Above 0; 0.07 in the paper.
+        own: `(N,)` int64, where in the queue each query's own key stands, which is no negative of that query; None
+            where the queue holds none of them.
 
     Returns:
-        Scalar, mean over the N queries; at least 0, lower is better; log(K + 1) where all keys are alike.
+        Scalar, mean over the N queries; at least 0, lower is better; log(K + 1) where all keys are alike (log(K) with
+        `own`).
 
     Raises:
         InputError: If the shapes do not fit or the temperature is not positive.
@@ -40,8 +44,21 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.0
     with full_precision(query):
         query, key, queue = widen(query), widen(key), widen(queue)
         positive = (query * key).sum(dim=1, keepdim=True)
-        logits = torch.cat([positive, query @ queue.T], dim=1) / temperature
+        logits = torch.cat([positive, negative_similarity(query, queue, own)], dim=1) / temperature
         return (logits.logsumexp(dim=1) - logits[:, 0]).mean()
+
+
+def negative_similarity(query: Tensor, queue: Tensor, own: Tensor | None = None) -> Tensor:
+    """Cosines `(N, K)` of queries to the queue's keys; minus infinity at each query's own key, see `info_nce`.
+
+    Raises:
+        InputError: If `own` has another shape than `(N,)`.
+    """
+    similarity = query @ queue.T
+    if own is None:
+        return similarity
+    check_shape("own", own, (len(query),))
+    return similarity.scatter(1, own[:, None], -torch.inf)
 
 
 class InfoNCELoss(nn.Module):

@@ -102,14 +102,18 @@ class SiameseNetwork(nn.Module):
         momentum_update(self.key, self.query, self.momentum)
 
     @torch.no_grad()
-    def enqueue(self, keys: Tensor) -> None:
+    def enqueue(self, keys: Tensor) -> Tensor:
         """Put the newest keys in the place of the oldest, round the end of the queue where needed.
 
         Args:
             keys: `(N, projection)` of unit length; of more than the queue holds, the last ones stay.
+
+        Returns:
+            `(N,)` int64, where in the queue they stand now; of those that stay.
         """
         length = len(self.queue)
         keys = keys.detach()[-length:].to(self.queue.dtype)
         places = (self.cursor + torch.arange(len(keys), device=keys.device)) % length
         self.queue[places] = keys
         self.cursor.copy_((self.cursor + len(keys)) % length)
+        return places

@@ -155,6 +155,9 @@ class SiameseConfig(CommonConfig):
         key_momentum: m of eq. 2.
         queue: Keys kept as negatives; at most half as many as there are faces, since a face's own older keys would
             stand among its negatives otherwise.
+        batch_negatives: Whether the other keys of a query's own batch are negatives as well. The paper has earlier
+            batches' alone, from which the own key can be told without looking at the face, by what all of a batch has
+            in common: the weights of the moment, and the statistics of batch norm.
         sgd_momentum: Of `sgd`; `adamw` has torch's betas.
         weight_decay: Of the optimiser; `muon` has none.
     """
@@ -164,6 +167,7 @@ class SiameseConfig(CommonConfig):
     temperature: float = 0.07
     key_momentum: float = 0.9
     queue: int = 65536
+    batch_negatives: bool = False
     sgd_momentum: float = 0.9
     weight_decay: float = 1e-4
 

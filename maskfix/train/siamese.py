@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from maskfix.base import InputError
 from maskfix.losses import info_nce
+from maskfix.losses.info_nce import negative_similarity
 from maskfix.restore import CONFIGS, SiameseNetwork
 from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.batches import BatchDataset, as_pictures, batches
@@ -49,7 +51,8 @@ def train_siamese(
         Path of the checkpoint; its `encoder` entry is what stage 2 starts from.
 
     Raises:
-        InputError: If the processes that torchrun started cannot share a batch equally.
+        InputError: If the processes that torchrun started cannot share a batch equally, or the queue is shorter than a
+            batch whose keys shall be negatives.
         DatasetError: If the faces or templates cannot be used.
         CheckpointError: If `out` holds a damaged checkpoint or one of another configuration.
     """
@@ -59,6 +62,11 @@ def train_siamese(
     rows = processes.rows(config.batch_size)
     views, training, _ = open_views(faces, templates, config)
     config = replace(config, queue=max(1, min(config.queue, len(training) // 2)))
+    if config.batch_negatives and config.queue < config.batch_size:
+        raise InputError(
+            f"queue: {config.queue} keys, fewer than a batch of {config.batch_size}; at most half as many as there are "
+            "faces are kept, so prepare more faces or choose a smaller batch_size"
+        )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = SiameseNetwork(
@@ -138,11 +146,16 @@ def _step(
 ) -> dict[str, float]:
     """One optimiser step; returns the loss and the share of queries that found their own key first."""
     query, key = model(*(as_pictures(view.occluded, fabric.device) for view in pair))
-    loss = info_nce(query, key, network.queue.clone(), config.temperature)
+    own = None
+    if config.batch_negatives:
+        own = network.enqueue(processes.gather(key))[processes.rows(config.batch_size)]
+    queue = network.queue.clone()
+    loss = info_nce(query, key, queue, config.temperature, own)
     with torch.no_grad():
-        best_negative = (query.float() @ network.queue.T.float()).amax(1)
+        best_negative = negative_similarity(query.float(), queue.float(), own).amax(1)
         found = ((query * key).sum(1).float() > best_negative).float().mean()
-    network.enqueue(processes.gather(key))
+    if not config.batch_negatives:
+        network.enqueue(processes.gather(key))
     optimiser.zero_grad(set_to_none=True)
     fabric.backward(loss)
     optimiser.step()

@@ -31,6 +31,19 @@ def test_info_nce__twin(count: int, dimension: int, negatives: int, temperature:
     assert single.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
+def test_info_nce__own_key_in_the_queue() -> None:
+    """Each query passes over its own key, and over no other's; with no other key there is nothing to lose."""
+    query, key, queue = units(3, 16, 1), units(3, 16, 2), units(6, 16, 3)
+    own = [4, 0, 5]
+    queue[own] = key
+    expected = reference.info_nce(query.numpy(), key.numpy(), queue.numpy(), 0.5, own)
+    assert info_nce(query, key, queue, 0.5, torch.tensor(own)).item() == pytest.approx(expected, abs=1e-10)
+    assert expected < info_nce(query, key, queue, 0.5).item() - 0.01
+    assert info_nce(query[:1], key[:1], key[:1], own=torch.tensor([0])).item() == pytest.approx(0, abs=1e-12)
+    inputs = [query.requires_grad_(), key, queue]
+    assert torch.autograd.gradcheck(lambda *given: info_nce(*given, 0.5, torch.tensor(own)), inputs)
+
+
 @pytest.mark.parametrize("negatives", [0, 1, 7, 255])
 def test_info_nce__collinear(negatives: int) -> None:
     one = units(1, 8, 0)
@@ -98,5 +111,7 @@ def test_info_nce__refuses() -> None:
         info_nce(one, one, units(3, 5, 0))
     with pytest.raises(InputError, match=r"temperature.*0\.0"):
         info_nce(one, one, one, 0.0)
+    with pytest.raises(InputError, match="own"):
+        info_nce(one, one, one, own=torch.tensor([[0], [1]]))
     with pytest.raises(InputError, match="temperature"):
         InfoNCELoss(-1.0)

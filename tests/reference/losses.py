@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def info_nce(query: Array, key: Array, queue: Array, temperature: float) -> float:
-    """Equation 1, one query at a time; the sum of the denominator runs from the positive (0) to K."""
+def info_nce(query: Array, key: Array, queue: Array, temperature: float, own: Sequence[int] | None = None) -> float:
+    """Equation 1, one query at a time; the sum of the denominator runs from the positive (0) to K, past its own key."""
     losses = []
-    for q, k in zip(query, key, strict=True):
+    for n, (q, k) in enumerate(zip(query, key, strict=True)):
         positive = math.exp(sum(a * b for a, b in zip(q, k, strict=True)) / temperature)
         denominator = positive
-        for negative in queue:
+        for place, negative in enumerate(queue):
+            if own is not None and place == own[n]:
+                continue
             denominator += math.exp(sum(a * b for a, b in zip(q, negative, strict=True)) / temperature)
         losses.append(-math.log(positive / denominator))
     return sum(losses) / len(losses)

@@ -61,7 +61,8 @@ def test_enqueue__twin(batches: list[int]) -> None:
     twin = reference.Queue(network.queue.double().numpy())
     for seed, count in enumerate(batches):
         new = keys(count, seed)
-        network.enqueue(new)
+        places = network.enqueue(new)
+        torch.testing.assert_close(network.queue[places], new[-10:], rtol=0, atol=0)
         twin.enqueue(new.double().numpy())
         np.testing.assert_array_equal(oldest_first(network).double().numpy(), np.stack(twin.keys))
     assert 0 <= int(network.cursor) < 10

@@ -28,6 +28,7 @@ network = "tiny"
 batch_size = 4
 held_out = 0.3
 queue = 7
+batch_negatives = true
 """
 
 COMPLETION = """

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskfix.base import CheckpointError
+from maskfix.base import CheckpointError, InputError
 from maskfix.restore import CONFIGS, SiameseNetwork
+from maskfix.train.batches import BatchDataset, as_pictures
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.config import SiameseConfig
+from maskfix.train.loop import open_views
 from maskfix.train.siamese import LOG, train_siamese
+from tests.reference import losses as reference
 from tests.train.runs import differences, kill_after_two_rows, logged
 
 
@@ -85,6 +88,30 @@ def test_train__muon(store: Path, tmp_path: Path) -> None:
     momenta = [entry["momentum_buffer"] for entry in state["optimiser"]["muon"]["state"].values()]
     wide = [p for name, p in state["network"].items() if name.startswith("query.") and p.ndim in (2, 4)]
     assert sorted(m.numel() for m in momenta) == sorted(p.numel() for p in wide if min(p.shape[:2]) >= 16)
+
+
+def test_train__batch_negatives(store: Path, tmp_path: Path) -> None:
+    """The first step's loss is eq. 1's over the batch's other keys and the random ones that they have not replaced."""
+    config = replace(settings(), steps=1, batch_size=4, queue=7, batch_negatives=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        network = SiameseNetwork(CONFIGS["tiny"], 7, generator=torch.Generator().manual_seed(config.seed))
+    views, training, _ = open_views(store, None, config)
+    pair = BatchDataset(views, training, 4, config.seed, pairs=True)[0]
+    query, key = network(*(as_pictures(view.occluded, torch.device("cpu")) for view in pair))
+    queue = torch.cat([key, network.queue[4:]])
+    twin = [part.detach().double().numpy() for part in (query, key, queue)]
+    run(config, store, tmp_path)
+    row = logged(tmp_path / LOG)[0]
+    assert row["loss"] == pytest.approx(reference.info_nce(*twin, config.temperature, own=range(4)), rel=1e-4)
+    similarity = torch.from_numpy(twin[0] @ twin[2].T)
+    first = [float(row[n] > row.roll(-n)[1:].max()) for n, row in enumerate(similarity)]
+    assert row["found"] == pytest.approx(sum(first) / 4)
+
+
+def test_train__batch_longer_than_the_queue(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="queue: 2 keys, fewer than a batch of 3"):
+        run(replace(settings(), queue=2, batch_negatives=True), store, tmp_path)
 
 
 def test_train__resumes_as_if_unbroken(store: Path, unbroken: Path, tmp_path: Path) -> None:
