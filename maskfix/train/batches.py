@@ -5,7 +5,7 @@ Because no generator lives from one batch to the next, a resumed run draws what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +42,8 @@ class BatchDataset(Dataset[Any]):
         faces: Indices of the faces to draw from.
         batch_size: Faces a batch.
         seed: Seed of every draw.
-        pairs: Whether a batch is two views of the same faces with different masks (stage 1).
+        pairs: Whether a batch is two views of the same faces (stage 1): the same pictures with other masks (paper
+            section 3.1), since completion needs to know what an encoder taught by moved or relit ones would pass over.
         rows: Only these rows of each batch are made (all when None), as they would be in the whole batch.
         often: `(len(faces),)` how often each face is drawn relative to the others, positive; all alike when None.
     """
@@ -87,18 +88,17 @@ class BatchDataset(Dataset[Any]):
         return drawn
 
     def __getitem__(self, step: int) -> Batch | tuple[Batch, Batch]:
-        """The batch of one step, or two views of it."""
+        """The batch of one step, or two views of the same pictures."""
         generator = np.random.default_rng([self.seed, 2, step])
         indices = self.indices(step)
-        if self.pairs:
-            return self._view(indices, generator), self._view(indices, generator)
-        return self._view(indices, generator)
-
-    def _view(self, indices: NDArray[np.int64], generator: Generator) -> Batch:
         # What is drawn for other rows is drawn here too and left unused: drawing costs nothing beside making pictures.
-        places = range(len(indices))
-        drawn = [self._face(int(indices[i]), generator, i in self.own) for i in places]
-        worn = [self._masked(drawn[i], generator) for i in places]
+        drawn = [self._face(int(index), generator, i in self.own) for i, index in enumerate(indices)]
+        if self.pairs:
+            return self._view(drawn, generator), self._view(drawn, generator)
+        return self._view(drawn, generator)
+
+    def _view(self, drawn: Sequence[Face | None], generator: Generator) -> Batch:
+        worn = [self._masked(face, generator) for face in drawn]
         faces = [face for face in drawn if face is not None]
         masked = [one for one in worn if one is not None]
         arrays = (
