@@ -51,21 +51,32 @@ class TextureTarget(NamedTuple):
     strangers: Tensor | None = None
 
 
-def texture_target_of(image: Tensor, sizes: Sequence[tuple[int, int]], texture: TextureNetwork) -> TextureTarget:
+def texture_target_of(
+    image: Tensor,
+    sizes: Sequence[tuple[int, int]],
+    texture: TextureNetwork,
+    compose: Callable[[Tensor], Tensor] | None = None,
+) -> TextureTarget:
     """What a texture network makes of clean pictures, without gradient; precompute it where pictures come again.
 
     Args:
         image: `(N, 3, H, W)` in [0, 1], the clean pictures.
         sizes: (height, width) of the completion at each texture scale.
         texture: The frozen network.
+        compose: What the completion is composed by before the network sees it: the coarse picture stands for one.
 
     Returns:
         The embedding of the picture itself, and maps of the picture at each of the sizes.
     """
+    full = size_of(image)
+
+    def coarse(size: tuple[int, int]) -> Tensor:
+        shown = enlarge(area_average(image, size), full)
+        return shown if compose is None else compose(shown)
+
     with torch.no_grad():
         embedding, own = texture(image)
-        full = (image.shape[2], image.shape[3])
-        maps = [own if size == full else texture(enlarge(area_average(image, size), full))[1] for size in sizes]
+        maps = [own if size == full else texture(coarse(size))[1] for size in sizes]
     return TextureTarget(embedding, maps)
 
 
@@ -83,7 +94,8 @@ def texture_terms(
         return {}
     rows = slice(weights.texture_samples)
     chosen = [image[rows] for image in select_scales("images", images, weights.texture_scales)]
-    known = _complete_target(target[rows], [size_of(image) for image in chosen], weights, texture, _first(known, rows))
+    sizes = [size_of(image) for image in chosen]
+    known = _complete_target(target[rows], sizes, weights, texture, _first(known, rows), compose)
     shown = [enlarge(image, size_of(target)) for image in chosen]
     if compose is not None:
         shown = [compose(image) for image in shown]
@@ -145,13 +157,14 @@ def _complete_target(
     weights: ObjectiveWeights,
     texture: TextureNetwork,
     known: TextureTarget,
+    compose: Callable[[Tensor], Tensor] | None,
 ) -> TextureTarget:
     """Fill in what the terms need and `known` lacks; the network runs only for that."""
     lacks_maps = _needs_maps(weights) and known.maps is None
     lacks_embedding = _needs_embedding(weights) and known.embedding is None
     if not lacks_maps and not lacks_embedding:
         return known
-    made = texture_target_of(target, sizes if lacks_maps else (), texture)
+    made = texture_target_of(target, sizes if lacks_maps else (), texture, compose)
     return TextureTarget(
         made.embedding if lacks_embedding else known.embedding,
         made.maps if lacks_maps else known.maps,

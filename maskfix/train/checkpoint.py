@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +136,32 @@ def resume(
     """
     state = load_checkpoint(path, config)
     trim_log(log, state["step"] if state else 0)
+    return restore(state, path, {"network": network, "average": average, "optimiser": optimiser})
+
+
+def restore(state: dict[str, Any] | None, path: str | Path, parts: Mapping[str, Any]) -> int:
+    """Load a checkpoint into what it holds.
+
+    Args:
+        state: What `load_checkpoint` gave; None where there is no checkpoint.
+        path: Its file.
+        parts: What takes over each of its entries, by the entry's name.
+
+    Returns:
+        Steps done; 0 where there is no checkpoint.
+
+    Raises:
+        CheckpointError: If an entry is missing or of another network.
+    """
     if state is None:
         return 0
     try:
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-    except (KeyError, RuntimeError, ValueError) as error:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        return int(state["step"])
+    except KeyError as error:
+        raise CheckpointError(
+            f"{path}: has no {error.args[0]}, so that no run goes on from it; start from it with --start, or remove it"
+        ) from error
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: of another network; remove it to start anew") from error
-    return int(state["step"])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from maskfix.base import CheckpointError, InputError
+from maskfix.base import InputError
 from maskfix.data import emphasise
 from maskfix.losses import (
     Outputs,
@@ -23,29 +23,22 @@ from maskfix.losses import (
     random_view,
     texture_target_of,
 )
-from maskfix.restore import SCALES, CompletionNetwork, blend_weight, create_network, load_narrower, split_early_look
+from maskfix.restore import SCALES, CompletionNetwork, blend_weight, create_network
 from maskfix.train.adversary import Adversary
-from maskfix.train.averaging import average_of, averaged_weights, averaging
+from maskfix.train.averaging import average_of, averaging
 from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.batches import Batch, BatchDataset, as_pictures, batches
-from maskfix.train.checkpoint import (
-    append_log,
-    drop_leftovers,
-    load_checkpoint,
-    read_checkpoint,
-    save_checkpoint,
-    trim_log,
-)
+from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, restore, save_checkpoint, trim_log
 from maskfix.train.config import CompletionConfig, as_plain
 from maskfix.train.identity_head import IdentityHead
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
 from maskfix.train.muon import MuonAndAdam
 from maskfix.train.parallel import Processes
 from maskfix.train.shares import own_texture_rows, view_of_own_rows, whole_batch_terms
+from maskfix.train.starting import start_from
 from maskfix.train.strangers import LENGTH, Strangers
 from maskfix.train.texture import Texture, load_texture, texture_at
 from maskfix.train.validate import validate
-from maskfix.weights import SUFFIX, load_weights
 
 CHECKPOINT = "completion.pt"
 LOG = "completion.jsonl"
@@ -119,21 +112,22 @@ def train_completion(
     texture = _texture(config, identity, more_identity, judges)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        network = create_network(config.network, config.fusion).to(memory_format=torch.channels_last)
+        network = create_network(config.network, config.fusion)
+    # Before its optimiser is made: the state that a checkpoint gives follows the parameters as they are then.
+    network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = average_of(network, config.average)
     synchronise_norms(network, fabric)
     optimiser = _make_optimiser(config, network)
     record = _record(config, texture)
     state = load_checkpoint(out / CHECKPOINT, record)
     if state is None:
-        _start_from(encoder, start, network, average)
+        start_from(encoder, start, network, average)
     # A face's own earlier embedding would stand among its strangers in a longer queue.
     strangers = max(1, min(LENGTH, len(training) // 2))
     beside = _beside(config, network, texture, fabric.device, processes, strangers)
-    first = _restore(state, {"network": network, "average": average, "optimiser": optimiser, **beside})
+    first = restore(state, out / CHECKPOINT, {"network": network, "average": average, "optimiser": optimiser, **beside})
     processes.check_step(first, out / CHECKPOINT)
     model, optimiser = fabric.setup(network, optimiser)
-    average.to(fabric.device)
     if texture is not None:
         texture.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     parts = _Parts(config, fabric, processes, rows, model, optimiser, texture, **beside)
@@ -256,42 +250,6 @@ def _texture(
     return load_texture(identity, others, judges)
 
 
-def _start_from(
-    encoder: str | Path | None, start: str | Path | None, network: CompletionNetwork, average: AveragedModel
-) -> None:
-    """Take the whole network of another run or of a release, or the encoder that stage 1 trained."""
-    if start is not None and _is_release(start):
-        _take(start, network, lambda path: split_early_look(load_weights(path)[0], network.config)[0])
-    elif start is not None:
-        _take(start, network, lambda path: averaged_weights(read_checkpoint(path)["average"]))
-    elif encoder is not None:
-        _take(encoder, network.encoder, lambda path: read_checkpoint(path)["encoder"])
-    average.module.load_state_dict(network.state_dict())
-
-
-def _is_release(start: str | Path) -> bool:
-    """Whether a start is a weights file or the name of one, rather than a checkpoint."""
-    path = Path(start)
-    return path.suffix == SUFFIX or (path.name == str(start) and path.suffix != ".pt" and not path.is_file())
-
-
-def _take(path: str | Path, module: torch.nn.Module, read: Callable[[str], dict[str, Tensor]]) -> None:
-    """Load weights that are read from somewhere into a module, which may have expansions that they lack."""
-    try:
-        load_narrower(module, read(str(path)))
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: does not hold the weights that this run starts from") from error
-
-
-def _restore(state: dict[str, Any] | None, parts: dict[str, Any]) -> int:
-    """Load a checkpoint into what it holds, by name; returns the steps done."""
-    if state is None:
-        return 0
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return int(state["step"])
-
-
 def targets_of(batch: Batch, device: torch.device) -> Targets:
     """What the objective compares with."""
     # Decoded where it is used, as `data.decode_correspondence` does: a quarter of the bytes travel to a GPU.
@@ -319,13 +277,15 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     if parts.texture is not None and step >= config.texture_start:
         texture = texture_at(parts.texture, step, config.texture_in_turn, config.mirror_texture)
     adversary = parts.adversary if step >= config.texture_start else None
-    known = _texture_target(parts, step, targets, texture if own else None, own)
 
     def compose(images: Tensor) -> Tensor:
         # With the visible pixels, as a user will see it: a term on it acts under the mask and its rim alone. By the
         # bare opacity, soft edges would keep some of the mask, and the network would learn to paint against that.
         count = len(images)
         return torch.lerp(picture[:count], images, weight[:count])
+
+    composed_texture = compose if config.compose_texture else None
+    known = _texture_target(parts, step, targets, texture if own else None, own, composed_texture)
 
     def view(images: Tensor) -> Tensor:
         shown = images if config.compose_texture else compose(images)
@@ -338,7 +298,7 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
             replace(config.objective, texture_samples=max(1, own)),
             texture=texture if own else None,
             texture_target=known,
-            compose=compose if config.compose_texture else None,
+            compose=composed_texture,
             view=view if config.perturb_identity else None,
         )
         textured = None if texture is None else own * parts.processes.count / whole
@@ -363,7 +323,8 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
     parts.optimiser.zero_grad(set_to_none=True)
     fabric.backward(terms["total"])
     if config.clip:
-        fabric.clip_gradients(parts.model, parts.optimiser, max_norm=config.clip)
+        # Not by Fabric, which sees an optimiser's own groups alone, and Muon's matrices stand in none.
+        torch.nn.utils.clip_grad_norm_(parts.model.parameters(), config.clip)
     parts.optimiser.step()
     if textured is not None:
         _learn_beside(parts, step, known, min(whole, rows.stop - rows.start))
@@ -387,12 +348,17 @@ def _learn_beside(parts: _Parts, step: int, known: TextureTarget, rows: int) -> 
 
 
 def _texture_target(
-    parts: _Parts, step: int, targets: Targets, texture: TextureNetwork | None, own: int
+    parts: _Parts,
+    step: int,
+    targets: Targets,
+    texture: TextureNetwork | None,
+    own: int,
+    compose: Callable[[Tensor], Tensor] | None,
 ) -> TextureTarget:
     """What the texture network makes of the clean pictures, where more than the objective needs it: one pass."""
     if texture is None or (parts.identity_head is None and parts.strangers is None):
         return TextureTarget()
     side = targets.image.shape[2]
     sizes = [(side >> scale - 1, side >> scale - 1) for scale in parts.config.objective.texture_scales]
-    known = texture_target_of(targets.image[:own], sizes, texture)
+    known = texture_target_of(targets.image[:own], sizes, texture, compose)
     return known if parts.strangers is None else known._replace(strangers=parts.strangers.of(step))

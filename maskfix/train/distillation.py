@@ -130,12 +130,12 @@ def train_recogniser(
         torch.manual_seed(config.seed)
         network = create_lightcnn(config.network)
         _initialise(network)
-    network.to(memory_format=torch.channels_last)
+    # Before its optimiser is made: the state that a checkpoint gives follows the parameters as they are then.
+    network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = average_of(network, config.average)
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     first = resume(out / CHECKPOINT, out / LOG, record, network, average, optimiser)
     model, optimiser = fabric.setup(network, optimiser)
-    average.to(fabric.device)
     targets = torch.from_numpy(target).to(fabric.device)
     out.mkdir(parents=True, exist_ok=True)
     drop_leftovers(out / CHECKPOINT)

@@ -163,7 +163,7 @@ def open_views(
     training, validation = np.flatnonzero(~apart), np.flatnonzero(apart)
     if len(training) < config.batch_size:
         raise DatasetError(f"{faces}: {len(training)} training faces, fewer than one batch of {config.batch_size}")
-    return OccludedViews(store, config.views, occluders), training, validation
+    return OccludedViews(store, config.views, occluders, training), training, validation
 
 
 class Saver:

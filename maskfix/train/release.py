@@ -112,10 +112,11 @@ def add_early_look(
         )
     apart = held_out(store.names, row.training.get("config", {}).get("held_out", HELD_OUT))
     occluders = [Occluder()] + ([Occluder(folder_templates(templates))] if templates else [])
+    trained = np.flatnonzero(~apart)
     early, figures = fit_early_look(
         network,
-        OccludedViews(store, _VIEWS, occluders),
-        np.flatnonzero(~apart),
+        OccludedViews(store, _VIEWS, occluders, trained),
+        trained,
         np.flatnonzero(apart),
         pictures,
         progress=progress,

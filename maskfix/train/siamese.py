@@ -14,7 +14,7 @@ from maskfix.losses.info_nce import negative_similarity
 from maskfix.restore import CONFIGS, SiameseNetwork
 from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.batches import BatchDataset, as_pictures, batches
-from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, save_checkpoint, trim_log
+from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, restore, save_checkpoint, trim_log
 from maskfix.train.config import SiameseConfig, as_plain
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
 from maskfix.train.muon import MuonAndAdam
@@ -75,11 +75,12 @@ def train_siamese(
             config.key_momentum,
             generator=torch.Generator().manual_seed(config.seed),
         )
-    network.to(memory_format=torch.channels_last)
+    # Before its optimiser is made: the state that a checkpoint gives follows the parameters as they are then.
+    network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     synchronise_norms(network, fabric)
     optimiser = _make_optimiser(config, network)
     state = load_checkpoint(out / CHECKPOINT, as_plain(config))
-    start = _restore(state, network, optimiser)
+    start = restore(state, out / CHECKPOINT, {"network": network, "optimiser": optimiser})
     processes.check_step(start, out / CHECKPOINT)
     model, optimiser = fabric.setup(network, optimiser)
     if processes.first:
@@ -124,15 +125,6 @@ def _make_optimiser(config: SiameseConfig, network: SiameseNetwork) -> torch.opt
     return torch.optim.SGD(
         parameters, lr=config.learning_rate, momentum=config.sgd_momentum, weight_decay=config.weight_decay
     )
-
-
-def _restore(state: dict[str, Any] | None, network: SiameseNetwork, optimiser: torch.optim.Optimizer) -> int:
-    """Load a checkpoint into network and optimiser; returns the steps done."""
-    if state is None:
-        return 0
-    network.load_state_dict(state["network"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
 
 
 def _step(

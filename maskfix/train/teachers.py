@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def teacher_embeddings(
     Args:
         store: Prepared faces.
         embedder: The teacher.
-        folder: Where `teacher-HASH.npy` is kept.
+        folder: Where `teacher-HASH-HASH.npy` is kept, by the teacher and the faces' names.
         progress: Called after each block with the number of faces done.
 
     Returns:
@@ -34,7 +35,8 @@ def teacher_embeddings(
     Raises:
         CheckpointError: If the kept file is damaged or was made of another number of faces.
     """
-    path = Path(folder) / f"teacher-{embedder.sha256[:16]}.npy"
+    names = hashlib.sha256("\n".join(store.names).encode()).hexdigest()
+    path = Path(folder) / f"teacher-{embedder.sha256[:16]}-{names[:16]}.npy"
     done = _kept(path, len(store), embedder.dimension)
     blocks = [done]
     for start in range(len(done), len(store), _BLOCK):

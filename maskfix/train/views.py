@@ -106,14 +106,22 @@ class OccludedViews:
     Args:
         store: Prepared faces.
         config: How to vary them.
-        sources: Occluders to draw from: the first is this project's own templates, the second, if any, a folder's.
+        occluders: What puts masks on: the first by this project's own templates, the second, if any, by a folder's.
+        others: Indices of the faces whose pictures may surround another one; all when None.
     """
 
-    def __init__(self, store: FaceStore, config: ViewConfig, occluders: Sequence[Occluder]) -> None:
+    def __init__(
+        self,
+        store: FaceStore,
+        config: ViewConfig,
+        occluders: Sequence[Occluder],
+        others: NDArray[np.int64] | None = None,
+    ) -> None:
         self.store = store
         self.config = config
         self.occluders = tuple(occluders)
         self.kinds = config.kinds or PAPER_KINDS
+        self.others = np.arange(len(store)) if others is None else others
         self.whole = whole_photographs(store.frames, store.size)
 
     def face(self, index: int, generator: Generator) -> Face:
@@ -143,7 +151,7 @@ class OccludedViews:
             return crop, crop
         # A generator of its own: how much it gives depends on the face.
         generator = np.random.default_rng(drawn.surroundings)
-        other = np.asarray(self.store.crops[generator.integers(len(self.store))])
+        other = np.asarray(self.store.crops[self.others[generator.integers(len(self.others))]])
         frame = np.asarray(self.store.frames[index])
         smaller = trim_frame(frame, self.config.trim, generator) if self._trims(index, generator) else frame
         return surround_trimmed(crop, frame, smaller, other, generator)

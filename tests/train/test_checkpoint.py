@@ -17,6 +17,7 @@ from maskfix.train.checkpoint import (
     drop_leftovers,
     load_checkpoint,
     read_checkpoint,
+    restore,
     save_checkpoint,
     trim_log,
 )
@@ -155,3 +156,14 @@ def test_trim_log__drops_later_rows_and_half_a_row(tmp_path: Path) -> None:
 def test_trim_log__no_log(tmp_path: Path) -> None:
     trim_log(tmp_path / "run.jsonl", 3)
     assert not (tmp_path / "run.jsonl").exists()
+
+
+def test_restore__nothing_to_go_on_from(path: Path) -> None:
+    """A mean of runs has no optimiser; a checkpoint of another network does not fit. Both are named in one line."""
+    state = read_checkpoint(path)
+    layer = torch.nn.Linear(2, 2)
+    assert restore(None, path, {"network": layer}) == 0
+    with pytest.raises(CheckpointError, match=r"run\.pt: has no optimiser.*--start"):
+        restore(state, path, {"optimiser": torch.optim.SGD(layer.parameters())})
+    with pytest.raises(CheckpointError, match="of another network"):
+        restore(state, path, {"network": layer})

@@ -9,7 +9,7 @@ import pytest
 
 from maskfix.align import align
 from maskfix.base import ARCFACE_112, CheckpointError, CropLayout, FloatArray, InputError, UInt8Array, canonical_layout
-from maskfix.data import open_store
+from maskfix.data import FaceStore, open_store
 from maskfix.embed import unit_rows
 from maskfix.train import teachers
 from maskfix.train.teachers import joint_target, teacher_embeddings
@@ -59,9 +59,19 @@ def test_teacher_embeddings__goes_on_after_a_kill(
     np.testing.assert_array_equal(teacher_embeddings(faces, third, tmp_path), whole)
 
 
-def test_teacher_embeddings__damaged_or_of_other_faces(store_128: Path, tmp_path: Path) -> None:
+def test_teacher_embeddings__other_faces_are_embedded_anew(store_128: Path, tmp_path: Path) -> None:
     faces = open_store(store_128)
-    path = tmp_path / f"teacher-{'c' * 16}.npy"
+    first = teacher_embeddings(faces, Bands(), tmp_path)
+    other = FaceStore(faces.crops[::-1], faces.points, faces.correspondence, faces.frames, faces.names[::-1])
+    second = Bands()
+    np.testing.assert_array_equal(teacher_embeddings(other, second, tmp_path), first[::-1])
+    assert second.asked == 24
+
+
+def test_teacher_embeddings__damaged_or_too_many(store_128: Path, tmp_path: Path) -> None:
+    faces = open_store(store_128)
+    teacher_embeddings(faces, Bands(), tmp_path)
+    (path,) = tmp_path.glob(f"teacher-{'c' * 16}-*.npy")
     path.write_bytes(b"\x93NUMPY")
     with pytest.raises(CheckpointError, match="damaged"):
         teacher_embeddings(faces, Bands(), tmp_path)

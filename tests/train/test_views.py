@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from numpy.random import default_rng
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from maskfix.data import FaceStore
@@ -151,6 +154,24 @@ class TestFace:
             assert face.points[0, 0] < face.points[1, 0] < face.points[2, 0]
             seen.add(mirrored)
         assert seen == {True, False}
+
+    def test_face__surrounded_by_pictures_of_the_others_alone(
+        self, faces: FaceStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Held-out faces do not stand around training faces."""
+        seen: list[NDArray[np.uint8]] = []
+
+        def noted(
+            crop: NDArray[np.uint8], _frame: object, _smaller: object, other: NDArray[np.uint8], _: object
+        ) -> Any:
+            seen.append(other)
+            return crop, crop
+
+        monkeypatch.setattr("maskfix.train.views.surround_trimmed", noted)
+        views = OccludedViews(faces, ViewConfig(surroundings=1.0), [], np.array([3, 5]))
+        for seed in range(12):
+            views.face(0, default_rng(seed))
+        assert {int(np.flatnonzero((faces.crops == other).all((1, 2, 3)))[0]) for other in seen} == {3, 5}
 
     @pytest.mark.parametrize("stretch", [0.0, 0.2])
     def test_jitter__points_move_with_the_picture(self, stretch: float) -> None:
