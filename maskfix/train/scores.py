@@ -32,7 +32,8 @@ def record_scores(
         The row's scores.
 
     Raises:
-        InputError: If the row is not in the manifest, a report cannot be read, or it was made with other weights.
+        InputError: If the row is not in the manifest, a report cannot be read, it was made with other weights, or by
+            another protocol than the card's LFW rows are of.
     """
     folder = Path(folder)
     rows = {row.name: row for row in read_manifest(folder)}
@@ -49,10 +50,28 @@ def record_scores(
         if report.get("benchmark") == "heldout":
             scores |= summarise_heldout(report)
         else:
+            _check_protocol(path, report)
             scores[f"LFW, {report['embedder']['name']}"] = summarise(report)
     add_to_manifest(dataclasses.replace(row, scores=scores, notes=row.notes if notes is None else notes), folder)
     write_cards(folder)
     return scores
+
+
+def _check_protocol(path: str | Path, report: Mapping[str, Any]) -> None:
+    """Refuse an LFW report that is not over all official pairs, aligned by the clean picture."""
+    protocol = report["protocol"]
+    wrong = {
+        "not over the official list of pairs": not report["data"]["official"],
+        f"over {protocol['folds']} folds, not 10": protocol["folds"] != 10,
+        "without the pairs that failed (--drop-failed)": protocol["drop_failed"],
+        # Older reports do not name the alignment; they knew only that of the clean picture.
+        "aligned by the masked picture (--align masked)": report["settings"]["probes"].get("align", "clean") != "clean",
+    }
+    reasons = [reason for reason, found in wrong.items() if found]
+    if reasons:
+        raise InputError(
+            f"{path}: {', '.join(reasons)}; a card's LFW rows are of all official pairs, aligned by the clean picture"
+        )
 
 
 def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,7 +153,9 @@ def _read(path: Path) -> dict[str, Any]:
             summarise_heldout(report)
         else:
             summarise(report), report["embedder"]["name"], report["embedder"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            report["data"]["official"], report["protocol"]["folds"], report["protocol"]["drop_failed"]
+            report["settings"]["probes"].get("align")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: no report of benchmarks.lfw or benchmarks.heldout ({type(error).__name__}: {error})"
         ) from error

@@ -29,6 +29,9 @@ def lfw_report(sha: str = SHA) -> dict[str, Any]:
         },
         "recovered": {"auc": 0.5, "0.01": None},
         "difference": {"completed_minus_masked": difference},
+        "data": {"official": True},
+        "protocol": {"folds": 10, "drop_failed": False},
+        "settings": {"probes": {"seed": 0}},
         "command": "python -m benchmarks.lfw",
     }
 
@@ -117,6 +120,23 @@ def test_record_scores__refuses_what_is_no_report_of_these_weights(folder: Path)
         with pytest.raises(InputError, match=r"no report of benchmarks\.lfw or benchmarks\.heldout"):
             record_scores("net.tag", [written(folder, report)], folder)
     assert read_manifest(folder)[0].scores == {}
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "reason"),
+    [
+        ("data", {"official": False}, "not over the official list of pairs"),
+        ("protocol", {"folds": 2, "drop_failed": False}, "over 2 folds, not 10"),
+        ("protocol", {"folds": 10, "drop_failed": True}, r"without the pairs that failed \(--drop-failed\)"),
+        ("settings", {"probes": {"align": "masked"}}, r"aligned by the masked picture \(--align masked\)"),
+    ],
+)
+def test_record_scores__refuses_another_protocol(folder: Path, part: str, changed: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=f"odd\\.json: {reason}; a card's LFW rows are of all official pairs"):
+        record_scores("net.tag", [written(folder, lfw_report() | {part: changed}, "odd.json")], folder)
+    assert read_manifest(folder)[0].scores == {}
+    aligned_as_ever = lfw_report() | {"settings": {"probes": {"align": "clean"}}}
+    assert list(record_scores("net.tag", [written(folder, aligned_as_ever)], folder)) == ["LFW, dlib"]
 
 
 def test_record_scores__a_recogniser_is_known_as_the_embedder(tmp_path: Path) -> None:
