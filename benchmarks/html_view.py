@@ -103,7 +103,8 @@ def run_view(report: Report, label: str, rates: Sequence[str], order: Sequence[s
     rows = []
     for name, method in report["methods"].items():
         sides = method.get("failures", {})
-        counts = [sum(sides.get(side, {}).values()) for side in ("gallery", "probe", "masking")]
+        named = {"gallery": "gallery", "probe": "probe", "masking": "unmasked"}
+        counts = [(sum(sides.get(side, {}).values()), label) for side, label in named.items()]
         rows.append(
             {
                 "label": method_name(name),
@@ -114,7 +115,8 @@ def run_view(report: Report, label: str, rates: Sequence[str], order: Sequence[s
                 "points": [_at(method["tpr_at_fpr"], rate) for rate in rates],
                 "extras": [method.get(key) for key in extras],
                 "accuracy": method.get("accuracy") or {"mean": None, "se": None},
-                "failed": f"{counts[0] + counts[1]}, {counts[2]} unmasked" if counts[2] else counts[0] + counts[1],
+                # A pair of which both sides failed is in both numbers, so they are not added up.
+                "failed": ", ".join(f"{count} {label}" for count, label in counts if count) or 0,
             }
         )
     return {

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from maskfix.base import DatasetError
+from maskfix.base import DatasetError, InputError
 from maskfix.cli.shared import one_line_errors
 
 METHOD_NAMES = {
@@ -42,13 +42,15 @@ def method_name(name: str) -> str:
 def format_table(report: Mapping[str, Any]) -> str:
     """The report as a Markdown table; rates in percent."""
     lines = [
-        "| probe | AUC | EER | TPR@FPR=1% | TPR@FPR=0.1% | nearest 1% | nearest 0.1% | accuracy | failed pairs |",
+        "| probe | AUC | EER | TPR@FPR=1% | TPR@FPR=0.1% | nearest 1% | nearest 0.1% | accuracy "
+        "| failed: gallery, probe, mask |",
         "|---|---|---|---|---|---|---|---|---|",
         *(_method_row(method_name(name), method) for name, method in report["methods"].items()),
         "",
         "Percent. TPR by the conservative rule (FPR at most the rate asked for), with 95% intervals of a subject",
-        "bootstrap; `nearest` is insightface's rule, for comparison with published tables only. Failed pairs: no face",
-        "on either side (counted as non-matches), then probes that could not be masked.",
+        "bootstrap; `nearest` is insightface's rule, for comparison with published tables only. Failed: pairs without",
+        "a face on the gallery picture, then on the probe (non-matches; a pair of two such pictures is in both),",
+        "then pairs whose probe could not be masked.",
         "",
         "| operating point | probe | FPR achieved | threshold | FMR, FNMR at the clean threshold |",
         "|---|---|---|---|---|",
@@ -152,16 +154,13 @@ def _method_cells(method: Mapping[str, Any]) -> list[str]:
     points = [method["tpr_at_fpr"][key] for key in ("0.01", "0.001")]
     accuracy = method["accuracy"]
     right = "" if accuracy["mean"] is None else f"{percent(accuracy['mean'])} ± {percent(accuracy['se'])}"
-    failed = [
-        sum(sum(method["failures"][side].values()) for side in sides) for sides in (("gallery", "probe"), ("masking",))
-    ]
     return [
         with_interval(method["auc"], method["auc_ci95"]),
         percent(method["eer"]),
         *(with_interval(point["tpr"], point["ci95"]) for point in points),
         *(percent(point["nearest"]) for point in points),
         right,
-        f"{failed[0]}, {failed[1]}",
+        failed_pairs(method["failures"]),
     ]
 
 
@@ -186,6 +185,16 @@ def _difference_cells(difference: Mapping[str, Any]) -> list[str]:
     return [with_interval(difference[key]["value"], difference[key]["ci95"], "+") for key in ("auc", "0.01", "0.001")]
 
 
+def failed_pairs(failures: Mapping[str, Mapping[str, int]]) -> str:
+    """Pairs that failed on the gallery side, on the probe's, and whose probe has no mask: a pair may be in several.
+
+    Example:
+        >>> failed_pairs({side: {"genuine": 1, "impostor": 2} for side in ("gallery", "probe", "masking")})
+        '3, 3, 3'
+    """
+    return ", ".join(str(sum(failures[side].values())) for side in ("gallery", "probe", "masking"))
+
+
 def percent(value: float | None, digits: int = 2) -> str:
     """A fraction in percent; n/a where there is none."""
     return "n/a" if value is None else f"{value * 100:.{digits}f}"
@@ -198,28 +207,46 @@ def with_interval(value: float, interval: Sequence[float] | None, sign: str = ""
 
 
 def read_reports(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
-    """Reports of one set of weights, by the name of their recogniser.
+    """Reports that differ in their recogniser alone, by its name.
 
     Raises:
-        DatasetError: If a file is no report, two are of one recogniser, or they are of different weights.
+        DatasetError: If a file is no report, or two are of one recogniser.
+        InputError: If two are of different weights, protocols, masks, seeds or methods.
     """
     reports: dict[str, Mapping[str, Any]] = {}
-    weights = set()
+    runs: list[dict[str, Any]] = []
     for path in paths:
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
             name = str(report["embedder"]["name"])
-            weights.add(report["weights"]["sha256"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            runs.append(_run_of(report))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DatasetError(f"{path}: no report of benchmarks.lfw; give a report.json") from error
         if name in reports:
             raise DatasetError(f"{path}: a second report of {name}; give one for each recogniser")
+        other = [what for what, value in runs[-1].items() if value != runs[0][what]]
+        if other:
+            raise InputError(f"{paths[0]} and {path}: of different {', '.join(other)}; give reports of one kind of run")
         reports[name] = report
-    if len(weights) > 1:
-        raise DatasetError(
-            f"{len(weights)} different weights completed the probes of these reports; one table is of one"
-        )
     return reports
+
+
+def _run_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the reports of one table must have in common."""
+    protocol = report["protocol"]
+    return {
+        "weights": report["weights"]["sha256"],
+        "pairs": (report["data"]["pairs_sha256"], protocol["pairs"]),
+        "folds": protocol["folds"],
+        "probe side": protocol["probe"],
+        "treatment of failed pairs": protocol["drop_failed"],
+        # Older reports do not name the alignment; they knew only that of the clean picture.
+        "alignment": report["settings"]["probes"].get("align", "clean"),
+        "masks": (report["masks"]["source"], report["masks"]["kinds"]),
+        "seed": report["seed"],
+        # Whether clean probes are completed as well changes nothing about the others.
+        "methods": [name for name in report["methods"] if name != "clean_completed"],
+    }
 
 
 def main(

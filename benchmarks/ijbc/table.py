@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.table import method_name, percent, with_interval
+from benchmarks.table import failed_pairs, method_name, percent, with_interval
 
 
 def format_table(report: Mapping[str, Any]) -> str:
@@ -14,13 +14,14 @@ def format_table(report: Mapping[str, Any]) -> str:
     titles = " | ".join(f"TPR@FPR={float(rate):.0e}".replace("e-0", "e-") for rate in rates)
     line = "|---" * len(rates)
     lines = [
-        f"| probe | AUC | EER | {titles} | Cllr (min) | failed pairs |",
+        f"| probe | AUC | EER | {titles} | Cllr (min) | failed: gallery, probe, mask |",
         f"|---|---|---{line}|---|---|",
         *(_method_row(method_name(name), method, rates) for name, method in report["methods"].items()),
         "",
         "Percent, Cllr in bits. TPR by the conservative rule (FPR at most the rate asked for), with 95% intervals of a",
         "subject bootstrap; in brackets where the rate is below 1 / number of impostor pairs: the TPR at no false",
-        "accept. Failed pairs: a template without any feature (a non-match), then probes with a row without its mask.",
+        "accept. Failed: pairs whose gallery template has no feature, then those whose probe template has none",
+        "(non-matches; a pair of two such templates is in both), then those with a probe row without its mask.",
         "",
         "| operating point | probe | k | FPR achieved | threshold | nearest | FMR, FNMR at the clean threshold |",
         "|---|---|---|---|---|---|---|",
@@ -60,8 +61,6 @@ def rate_keys(report: Mapping[str, Any]) -> list[str]:
 def _method_row(name: str, method: Mapping[str, Any], rates: list[str]) -> str:
     """One row of the first table."""
     points = [method["tpr_at_fpr"][rate] for rate in rates]
-    sides = method["failures"]
-    failed = sum(sum(sides[side].values()) for side in ("gallery", "probe"))
     cost = "n/a" if method["cllr"] is None else f"{method['cllr']:.4f}"
     cells = [
         name,
@@ -69,7 +68,7 @@ def _method_row(name: str, method: Mapping[str, Any], rates: list[str]) -> str:
         percent(method["eer"]),
         *(_resolved(with_interval(point["tpr"], point["ci95"]), point["resolvable"]) for point in points),
         f"{cost} ({method['min_cllr']:.4f})",
-        f"{failed}, {sum(sides['masking'].values())}",
+        failed_pairs(method["failures"]),
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.table import format_recognisers, format_summary, format_table, read_reports
-from maskfix.base import DatasetError
+from maskfix.base import DatasetError, InputError
 
 
 def small_report() -> dict[str, Any]:
@@ -24,7 +24,8 @@ def small_report() -> dict[str, Any]:
         "ci95": None,
     }
     none = {**point, "fpr": 0.0, "threshold": None, "resolvable": False, "ci95": [0.1, 0.2]}
-    failures = {side: {"genuine": 1, "impostor": 2} for side in ("gallery", "probe", "masking")}
+    sides = ("gallery", "probe", "masking")
+    failures = {side: {"genuine": 1, "impostor": 2 + place} for place, side in enumerate(sides)}
     transfer = {"threshold": 0.3, "fmr": 0.5, "fnmr": 0.25}
     method = {
         "auc": 0.98765,
@@ -46,9 +47,11 @@ def small_report() -> dict[str, Any]:
 def test_format_table__numbers_in_percent() -> None:
     table = format_table(small_report())
     assert (
-        "| Clean | 98.77 [97.00, 99.00] | 1.23 | 90.00 | 90.00 [10.00, 20.00] | 91.00 | 91.00 | 95.00 ± 0.20 | 6, 3 |"
-        in table
+        "| Clean | 98.77 [97.00, 99.00] | 1.23 | 90.00 | 90.00 [10.00, 20.00] | 91.00 | 91.00 | 95.00 ± 0.20 "
+        "| 3, 4, 5 |" in table
     )
+    # A pair may have failed on both sides: the numbers are not added up.
+    assert "failed: gallery, probe, mask |" in table.splitlines()[0]
     assert "| control | 98.77" in table
     assert "| FPR=1.0% | Clean | 0.990 | 0.3100 | 50.00, 25.00 |" in table
     assert "too few impostors) | Clean | 0.000 | none |" in table
@@ -116,24 +119,55 @@ def test_tables__refined_rows() -> None:
 
 
 class TestReadReports:
-    def write(self, folder: Path, name: str, recogniser: str, sha: str) -> Path:
+    def write(self, folder: Path, name: str, recogniser: str, **changed: Any) -> Path:
         path = folder / name
-        path.write_text(json.dumps({"embedder": {"name": recogniser}, "weights": {"sha256": sha}}))
+        report = {
+            "embedder": {"name": recogniser},
+            "weights": {"sha256": "1"},
+            "protocol": {"folds": 10, "pairs": 6000, "probe": "second", "drop_failed": False},
+            "data": {"pairs_sha256": "ea"},
+            "settings": {"probes": {}},
+            "masks": {"source": "drawn", "kinds": ["N95"]},
+            "seed": 0,
+            "methods": {"clean": {}, "masked": {}},
+        }
+        path.write_text(json.dumps(report | changed))
         return path
 
     def test_in_their_order(self, tmp_path: Path) -> None:
-        paths = [self.write(tmp_path, "b.json", "dlib", "1"), self.write(tmp_path, "a.json", "arcface:x", "1")]
+        paths = [self.write(tmp_path, "b.json", "dlib"), self.write(tmp_path, "a.json", "arcface:x")]
         assert list(read_reports(paths)) == ["dlib", "arcface:x"]
 
     def test_second_of_one_recogniser(self, tmp_path: Path) -> None:
-        paths = [self.write(tmp_path, name, "dlib", "1") for name in ("a.json", "b.json")]
+        paths = [self.write(tmp_path, name, "dlib") for name in ("a.json", "b.json")]
         with pytest.raises(DatasetError, match=r"b\.json: a second report of dlib"):
             read_reports(paths)
 
-    def test_different_weights(self, tmp_path: Path) -> None:
-        paths = [self.write(tmp_path, "a.json", "dlib", "1"), self.write(tmp_path, "b.json", "x", "2")]
-        with pytest.raises(DatasetError, match="2 different weights"):
+    @pytest.mark.parametrize(
+        ("changed", "what"),
+        [
+            ({"weights": {"sha256": "2"}}, "weights"),
+            ({"settings": {"probes": {"align": "masked"}}}, "alignment"),
+            ({"protocol": {"folds": 2, "pairs": 1200, "probe": "second", "drop_failed": False}}, "pairs, folds"),
+            ({"protocol": {"folds": 10, "pairs": 6000, "probe": "both", "drop_failed": False}}, "probe side"),
+            ({"protocol": {"folds": 10, "pairs": 6000, "probe": "second", "drop_failed": True}}, "treatment of failed"),
+            ({"masks": {"source": "folder:x", "kinds": ["N95"]}}, "masks"),
+            ({"seed": 1}, "seed"),
+            ({"methods": {"clean": {}, "masked": {}, "refined": {}}}, "methods"),
+        ],
+    )
+    def test_different_runs(self, tmp_path: Path, changed: dict[str, Any], what: str) -> None:
+        paths = [self.write(tmp_path, "a.json", "dlib"), self.write(tmp_path, "b.json", "x", **changed)]
+        with pytest.raises(InputError, match=rf"a\.json and .*b\.json: of different {what}"):
             read_reports(paths)
+
+    def test_clean_faces_completed_or_not(self, tmp_path: Path) -> None:
+        more = {
+            "methods": {"clean": {}, "masked": {}, "clean_completed": {}},
+            "settings": {"probes": {"align": "clean"}},
+        }
+        paths = [self.write(tmp_path, "a.json", "dlib"), self.write(tmp_path, "b.json", "x", **more)]
+        assert list(read_reports(paths)) == ["dlib", "x"]
 
     @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"embedder": {"name": "x"}}', '{"embedder": 3}'])
     def test_no_report(self, tmp_path: Path, text: str | None) -> None:
