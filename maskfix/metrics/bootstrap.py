@@ -143,8 +143,9 @@ def subject_bootstrap(
     for fpr in fprs:
         check_rate("fprs", fpr)
     subjects = int(people.max()) + 1
-    draws = [_draw(rng, min(_BLOCK, replicates - at), subjects) for at in range(0, replicates, _BLOCK)]
-    counts = np.concatenate([block.astype(np.int32) for block in draws])
+    counts = np.empty((replicates, subjects), dtype=np.int32)
+    for at in range(0, replicates, _BLOCK):
+        counts[at : at + _BLOCK] = _draw(rng, min(_BLOCK, replicates - at), subjects)
     tables = level_statistics if len(flags) > _WHOLE else _whole_tables
     drawn = tables(methods, flags, people, counts, fprs)
     usable = np.isfinite(next(iter(drawn.values()))[:, 0])

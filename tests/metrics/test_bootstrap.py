@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -150,6 +151,17 @@ def test_subject_bootstrap__replicates_without_a_class_are_left_out() -> None:
     # All three subjects must be drawn: 3! / 27 of the replicates.
     assert 20 < result.replicates < 80
     assert result.methods["a"].auc == (1.0, 1.0, 1.0)
+
+
+def test_subject_bootstrap__memory_of_the_draws() -> None:
+    same, first, second = verification_list(6, 300, 4000)
+    values = np.random.default_rng(0).normal(size=600)
+    tracemalloc.start()
+    result = subject_bootstrap({"a": values}, same, first, second, rng=np.random.default_rng(0), replicates=4000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Four bytes for each subject of each replicate, and a block of 64 replicates in work.
+    assert peak < 2 * 4 * result.subjects * 4000
 
 
 def test_subject_bootstrap__fast_enough() -> None:
