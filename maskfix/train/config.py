@@ -97,7 +97,7 @@ class CommonConfig:
         learning_rate: Initial, or highest, learning rate.
         schedule: `constant`, or `cosine` from `learning_rate` to a hundredth of it.
         warmup: Steps over which the learning rate rises from zero.
-        seed: Seed of every draw.
+        seed: Seed of every draw, below 2**31.
         held_out: Share of faces kept for validation.
         precision: Fabric's precision, for example `32-true` or `bf16-mixed`, or `auto`: bfloat16 where the device
             computes in it.
@@ -129,7 +129,9 @@ class CommonConfig:
         check_choice("schedule", self.schedule, ("constant", "cosine"))
         check_range("learning_rate", self.learning_rate, 0, 1000)
         check_range("held_out", self.held_out, 0, 1)
-        for name in ("warmup", "seed", "checkpoint_seconds"):
+        # Seeds of single steps are made of it, a million apart, and are numbers of 64 bits.
+        check_range("seed", self.seed, 0, 2**31 - 1)
+        for name in ("warmup", "checkpoint_seconds"):
             check_range(name, getattr(self, name), 0, sys.maxsize)
 
     @classmethod

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.base import BoolArray, DatasetError, FloatArray, InputError
+from maskfix.base import BoolArray, DatasetError, FloatArray, InputError, check_range
 
 Ids = NDArray[np.int32]
 
@@ -230,14 +231,16 @@ def sample_subjects(
         data: The set.
         subjects: Number of subjects; all when None.
         max_templates: Upper bound of the number of templates: as many subjects as fit; no bound when None.
-        seed: Seed of the draws.
+        seed: Seed of the draws, at least 0.
 
     Returns:
         The sample, subjects numbered anew; `data` itself when nothing is to be left out.
 
     Raises:
-        InputError: If there are not so many subjects, or so few are left that no genuine or no impostor pair is.
+        InputError: If there are not so many subjects, so few are left that no genuine or no impostor pair is, or the
+            seed is negative.
     """
+    check_range("seed", seed, 0, sys.maxsize)
     known = data.subject != UNKNOWN
     sizes = np.bincount(data.subject[known])
     strangers = np.flatnonzero(~known)

@@ -115,6 +115,7 @@ def test_load_config__overrides_win_unless_none(tmp_path: Path) -> None:
         ("batch_size = 0", "expected at least 1"),
         ("learning_rate = nan", "learning_rate: expected a number in"),
         ("held_out = 2", "held_out: expected a number in"),
+        ("seed = 100_000_000_000_000", r"seed: expected a number in \[0, 2147483647\], got 100000000000000"),
         ("average = 1", "average: expected a number in"),
         ("steps = ", "cannot read this configuration"),
         ("\x00", "cannot read this configuration"),

@@ -211,6 +211,8 @@ def test_sample_subjects__refused() -> None:
     for subjects in (0, 13):
         with pytest.raises(InputError, match=rf"subjects: expected a number from 1 to 12, got {subjects}"):
             sample_subjects(data, subjects)
+    with pytest.raises(InputError, match=r"seed: expected a number in .*, got -1"):
+        sample_subjects(data, 3, seed=-1)
     with pytest.raises(InputError, match="max templates: 1 is too few, the first subject drawn has"):
         sample_subjects(data, None, 1)
     bare = data._replace(pairs=TemplatePairs(*(column[data.pairs.same] for column in data.pairs)))
