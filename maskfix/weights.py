@@ -37,7 +37,7 @@ class WeightsRow:
         bytes: Size of the file.
         licence: Licence of the weights.
         data: What they were trained on.
-        commit: Commit of this project that trained them.
+        commit: Commit of this project that released them, which may be later than the one that trained them.
         training: Configuration and figures of the training run.
         scores: Measured results; rates are fractions in [0, 1].
         notes: What a user should know, such as limits.

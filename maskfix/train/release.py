@@ -60,7 +60,9 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
     target = folder / f"{name}.safetensors"
     row = save_weights(target, network, config["network"], {"step": str(state["step"])})
     training = {"config": config, "steps": state["step"], "samples": state["step"] * config["batch_size"]}
-    training["last_validation"] = _last_validation(path.with_suffix(".jsonl"))
+    training["last_validation"] = _last_validation(path.with_suffix(".jsonl"), state["step"])
+    if "mixed" in state:
+        training["mixed"] = state["mixed"]
     row = dataclasses.replace(row, name=name, data=data, licence=licence, commit=_commit(), training=training)
     add_to_manifest(row, folder)
     write_cards(folder)
@@ -131,16 +133,17 @@ def add_early_look(
     return figures
 
 
-def _last_validation(log: Path) -> dict[str, float]:
-    """The latest validation figures of a training log."""
+def _last_validation(log: Path, step: int) -> dict[str, float]:
+    """The latest validation figures of a training log that are not of a later step than the checkpoint's."""
     if not log.is_file():
         return {}
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if '"val_' in line]
+    rows = [row for row in rows if row["step"] <= step]
     return {key: value for key, value in rows[-1].items() if key.startswith("val_")} if rows else {}
 
 
 def _commit() -> str:
-    """The commit that this was trained with, or `unknown` outside a checkout."""
+    """The checkout's commit at the time of the release, or `unknown` outside a checkout."""
     try:
         found = subprocess.run(
             ["git", "rev-parse", "HEAD"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,3 +112,15 @@ def test_release__average_off_in_training(store: Path, tmp_path: Path) -> None:
     released = load_weights(release_checkpoint(path, "tiny.raw", "", "", tmp_path / "weights"))[0]
     name = "encoder.levels.0.0.conv.weight"
     torch.testing.assert_close(released[name], state["network"][name].half().float())
+
+
+def test_release__validation_of_the_checkpoint_and_what_was_mixed(checkpoint: Path, tmp_path: Path) -> None:
+    mixed = {"of": ["a.pt", "b.pt"], "share": 0.5}
+    save_checkpoint(tmp_path / "run.pt", read_checkpoint(checkpoint) | {"mixed": mixed})
+    rows = ({"step": 3, "val_loss": 0.25}, {"step": 4, "val_loss": 0.125})
+    (tmp_path / "run.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    release_checkpoint(tmp_path / "run.pt", "tiny.mixed", "", "", tmp_path / "weights")
+    training = read_manifest(tmp_path / "weights")[0].training
+    assert training["steps"] == 3
+    assert training["last_validation"] == {"val_loss": 0.25}
+    assert training["mixed"] == mixed
