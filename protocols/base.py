@@ -13,6 +13,9 @@ from maskfix.base import BoolArray, Completion, FloatArray, UInt8Array, check_ch
 
 Integers = NDArray[np.int64]
 
+_SAME_FACE = 0.4
+"""Mean distance of two detectors' points, in extents of the ones, up to which both mean one face."""
+
 PROBE_SIDES = ("second", "first", "both")
 
 
@@ -27,6 +30,21 @@ class Progress(Protocol):
             done: Items finished.
             total: Items in all; 0 where a stage cannot count its items.
         """
+
+
+def same_face(found: FloatArray, five: FloatArray) -> bool:
+    """Whether the points that a detector found are of the face that is cut out.
+
+    Args:
+        found: The detector's five points, `(5, 2)`, in pixels.
+        five: The five points that the face is cut out by, `(5, 2)`, in pixels.
+
+    Example:
+        >>> five = np.array([[38, 52], [74, 52], [56, 72], [42, 92], [71, 92]], np.float32)
+        >>> same_face(five + 10, five), same_face(five + 20, five)
+        (True, False)
+    """
+    return bool(np.linalg.norm(found - five, axis=1).mean() <= _SAME_FACE * np.ptp(five, axis=0).max())
 
 
 def silent(stage: str, done: int, total: int) -> None:

@@ -165,7 +165,7 @@ class EmbeddedPictures:
         examples: The probes asked for, in the order asked.
         counts: Crops that each method embedded (once for all recognisers), `faces completed`, and, where the masked
             pictures give the landmarks, `masked without a face`, and how many of these are `masked, found by
-            completion`.
+            completion`; also `masked by the points of an average face`, where two detectors mean different faces.
         seconds: Wall time of each stage.
     """
 

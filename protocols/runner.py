@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from maskfix.align import LandmarkDetector
-from maskfix.base import FloatArray, check_range
+from maskfix.align import LandmarkDetector, mask_points_from_five
+from maskfix.base import BoolArray, FloatArray, Landmarks, check_range
 from maskfix.embed.base import Embedder
 from maskfix.occlude import Occluder, generator_for
-from protocols.base import Integers, Progress, Restorer, Trials, orient, silent
+from protocols.base import Integers, Progress, Restorer, Trials, orient, same_face, silent
 from protocols.landmark_cache import FoundLandmarks, LandmarkCache, find_landmarks
 from protocols.lfw import LfwDataset
 from protocols.pictures import Clock, EmbeddedPictures, Pictures, ProbeSettings
@@ -22,6 +22,9 @@ from protocols.verification import any_failure, evaluate, find_failures, score_t
 
 EXAMPLES = 12
 """Probes on the panel."""
+
+ESTIMATED = "masked by the points of an average face"
+"""Count of probes on which the detector that places masks means another face than the one that is cut out."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ def run_lfw(
         embedders: Recognisers; they share landmarks, masks and completions.
         cache: Folder for the landmarks.
         settings: How to run; the defaults when None.
-        aligner: Finds the five points by which pictures are cut out, of clean ones too; the detector when None.
+        aligner: Finds the five points by which pictures are cut out, of clean ones too; the detector when None. Where
+            it means another face than the detector does, the mask is placed on its face, by points of an average
+            face, and the probe is counted as `masked by the points of an average face`.
         progress: Told about the stages `landmarks`, `pictures` and `bootstrap`.
 
     Returns:
@@ -109,10 +114,12 @@ def run_lfw(
     settings = settings or LfwSettings()
     trials = orient(dataset.pairs, settings.side)
     seconds: dict[str, float] = {}
+    other = np.zeros(len(dataset.paths), dtype=np.bool_)
     with Clock(seconds, "landmarks"):
         found = find_landmarks(dataset.paths, detector, LandmarkCache(cache, detector), progress)
         if aligner is not None:
-            found = _aligned_by(found, find_landmarks(dataset.paths, aligner, LandmarkCache(cache, aligner), progress))
+            faces = find_landmarks(dataset.paths, aligner, LandmarkCache(cache, aligner), progress)
+            found, other = _aligned_by(found, faces)
     probe = np.zeros(len(dataset.paths), dtype=np.bool_)
     probe[trials.probe] = True
     shown = choose_examples(trials.probe, [item.ok for item in found.landmarks], settings.probes.seed)
@@ -126,6 +133,8 @@ def run_lfw(
         examples=shown,
         progress=progress,
     )
+    if other[probe].any():
+        pictures.counts[ESTIMATED] = int(other[probe].sum())
     no_face = {
         picture: landmarks.reason
         for picture, landmarks in zip(dataset.pairs.pictures, found.landmarks, strict=True)
@@ -137,13 +146,21 @@ def run_lfw(
     return result
 
 
-def _aligned_by(masks: FoundLandmarks, faces: FoundLandmarks) -> FoundLandmarks:
-    """Mask points of one detector with the five points of another; no face where either found none."""
-    landmarks = [
-        five._replace(mask=mask.mask) if mask.ok else mask
-        for mask, five in zip(masks.landmarks, faces.landmarks, strict=True)
-    ]
-    return FoundLandmarks(landmarks, masks.detected + faces.detected)
+def _aligned_by(masks: FoundLandmarks, faces: FoundLandmarks) -> tuple[FoundLandmarks, BoolArray]:
+    """Mask points of one detector with the five points of another; no face where either found none.
+
+    Where both mean different faces of a picture, the mask goes onto the one that is cut out, by points of an average
+    face; those pictures are the second thing given, `(M,)` bool.
+    """
+    landmarks: list[Landmarks] = []
+    other = np.zeros(len(masks.landmarks), dtype=np.bool_)
+    for row, (mask, five) in enumerate(zip(masks.landmarks, faces.landmarks, strict=True)):
+        if mask.five is None or five.five is None:
+            landmarks.append(five if mask.ok else mask)
+            continue
+        other[row] = not same_face(mask.five, five.five)
+        landmarks.append(five._replace(mask=mask_points_from_five(five.five) if other[row] else mask.mask))
+    return FoundLandmarks(landmarks, masks.detected + faces.detected), other
 
 
 def choose_examples(probes: Integers, ok: Sequence[bool], seed: int, count: int = EXAMPLES) -> list[int]:

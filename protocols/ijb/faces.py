@@ -23,6 +23,7 @@ from maskfix.base import (
     read_image,
 )
 from maskfix.occlude import draw_kind
+from protocols.base import same_face
 from protocols.ijb.settings import FeatureSettings, IjbParts
 from protocols.ijb.units import Job
 from protocols.landmark_cache import LandmarkCache
@@ -30,9 +31,6 @@ from protocols.pictures import PROBE_ROLE
 
 _ROOM, _DETECTED = 1.0, 0.25
 """What is kept of a picture around a face box, and what the detector sees of it, in longer sides of the box."""
-
-_SAME_FACE = 0.4
-"""Mean distance of a detector's points from the file's, in extents of those, up to which both mean one face."""
 
 Map = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]
 """The builtin `map` or that of a pool of threads."""
@@ -252,5 +250,4 @@ def _mask_points(five: FloatArray, landmarks: Landmarks | None) -> FloatArray | 
     """The detector's mask points, if it has any and means the same face."""
     if landmarks is None or landmarks.mask is None or landmarks.five is None:
         return None
-    distance = np.linalg.norm(landmarks.five - five, axis=1).mean()
-    return landmarks.mask if distance <= _SAME_FACE * np.ptp(five, axis=0).max() else None
+    return landmarks.mask if same_face(landmarks.five, five) else None

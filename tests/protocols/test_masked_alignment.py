@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from maskfix.align import mask_points_from_five
 from maskfix.align.base import nothing
 from maskfix.base import Completion, InputError, Landmarks, UInt8Array
 from protocols import LfwDataset, LfwResult, LfwSettings, ProbeSettings, run_lfw
@@ -192,6 +193,30 @@ def test_an_aligner_of_its_own_for_clean_alignment(tmp_path: Path) -> None:
     assert plain.five is not None
     assert len(restorer.given) == 6
     assert all(np.array_equal(five, plain.five + ASIDE) for five in restorer.given)
+
+
+class NeighbourDetector(FlatDetector):
+    """Means somebody else on pictures of blue people."""
+
+    name = "neighbour"
+
+    def detect(self, photos: Sequence[UInt8Array]) -> list[Landmarks]:
+        aside = [30 if tuple(photo[0, 0]) == COLOURS["Blue"] else ASIDE for photo in photos]
+        found = zip(super().detect(photos), aside, strict=True)
+        return [item._replace(five=item.five + by, mask=None) for item, by in found if item.five is not None]
+
+
+def test_the_mask_goes_onto_the_face_that_is_cut_out(tmp_path: Path) -> None:
+    """Where two detectors mean different faces, it is placed by an average face's points, and that is counted."""
+    result = play(tmp_path, NeighbourDetector(), align="clean")
+    [plain] = FlatDetector().detect([np.full((64, 64, 3), 9, np.uint8)])
+    assert plain.five is not None
+    moved = mask_points_from_five(plain.five + np.float32(30))
+    for record in result.pictures.records:
+        assert record.points is not None
+        np.testing.assert_allclose(record.points, moved if "Blue" in record.image else plain.mask, atol=1e-4)
+    # Two of the four pictures of blue people are probes.
+    assert result.pictures.counts["masked by the points of an average face"] == 2
 
 
 def test_the_detector_aligns_where_no_other_is_given(tmp_path: Path) -> None:
