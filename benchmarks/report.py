@@ -26,7 +26,7 @@ from maskfix import __version__
 from maskfix.align import LandmarkDetector
 from maskfix.base import InputError
 from maskfix.embed.base import Embedder
-from maskfix.occlude import Occluder, write_manifest
+from maskfix.occlude import Occluder, TemplateSource, source_sha256, write_manifest
 from maskfix.plot import CompletionPanelDisplay, RocDisplay
 from maskfix.plot.saved import OVERLAID, SavedScores, save_scores
 from maskfix.weights import WeightsRow
@@ -133,7 +133,7 @@ def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder
             "layout": embedder.layout.name,
         },
         "weights": {key: getattr(weights, key) for key in ("name", "arch", "sha256", "licence", "data")},
-        "masks": {"source": parts.occluder.source.name, "kinds": list(parts.settings.probes.kinds)},
+        "masks": {**describe_source(parts.occluder.source), "kinds": list(parts.settings.probes.kinds)},
         "detector": {
             "name": parts.detector.name,
             "version": parts.detector.version,
@@ -156,6 +156,12 @@ def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder
     plain: dict[str, Any] = json.loads(json.dumps(report, allow_nan=False))
     validate_report(plain)
     return plain
+
+
+def describe_source(source: TemplateSource) -> dict[str, str]:
+    """Where masks come from: `source`, its name, and `sha256`, the hash of its files, where it has any."""
+    sha256 = source_sha256(source)
+    return {"source": source.name} | ({} if sha256 is None else {"sha256": sha256})
 
 
 def peak_rss_bytes() -> int:

@@ -84,7 +84,7 @@ REPORT_SCHEMA: dict[str, Any] = {
             "failures": FAILURES,
             "embedder": object_of(EMBEDDER),
             "weights": WEIGHTS,
-            "masks": object_of({"source": NAME, "kinds": KINDS}),
+            "masks": object_of({"source": NAME, "sha256": SHA256, "kinds": KINDS}, optional=("sha256",)),
             "detector": object_of({"name": NAME, "version": NAME, "detected": COUNT}),
             "aligner": object_of({"name": NAME, "version": NAME}),
             "reader": object_of({"name": NAME, "sha256": SHA256}),

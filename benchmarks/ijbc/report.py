@@ -20,7 +20,15 @@ from benchmarks.ijbc.saved import save_run
 from benchmarks.ijbc.schema import REPORT_FORMAT, validate_report
 from benchmarks.ijbc.selection import Selected
 from benchmarks.ijbc.table import describe, format_table
-from benchmarks.report import REPORT, commit_of_checkout, draw_panel, package_versions, peak_rss_bytes, staged
+from benchmarks.report import (
+    REPORT,
+    commit_of_checkout,
+    describe_source,
+    draw_panel,
+    package_versions,
+    peak_rss_bytes,
+    staged,
+)
 from maskfix.base import BoolArray, FloatArray, InputError
 from maskfix.embed.base import Embedder
 from maskfix.occlude import draw_kind
@@ -149,7 +157,7 @@ def build_report(
         },
         "weights": {key: getattr(parts.weights, key) for key in ("name", "arch", "sha256", "licence", "data")},
         "masks": {
-            "source": parts.occluder.source.name,
+            **describe_source(parts.occluder.source),
             "kinds": list(settings.features.kinds),
             "units": _count_kinds(features, settings),
         },

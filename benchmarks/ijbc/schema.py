@@ -19,6 +19,7 @@ from benchmarks.schema_parts import (
     NUMBER_OR_NULL,
     POINT,
     PROVENANCE,
+    SHA256,
     SIGNED,
     SIGNED_CI,
     TRANSFER,
@@ -104,9 +105,11 @@ REPORT_SCHEMA: dict[str, Any] = {
             "masks": object_of(
                 {
                     "source": NAME,
+                    "sha256": SHA256,
                     "kinds": KINDS,
                     "units": {"type": "object", "additionalProperties": COUNT},
-                }
+                },
+                optional=("sha256",),
             ),
             "detector": object_of({"name": NAME, "version": NAME}),
             **PROVENANCE,

@@ -4,7 +4,7 @@ from maskfix.occlude.draws import draw_kind, generator_for
 from maskfix.occlude.kinds import PAPER_KINDS, TEMPLATES, MaskKind, parse_kind
 from maskfix.occlude.manifest import OcclusionRecord, read_manifest, write_manifest
 from maskfix.occlude.renderer import Occluder
-from maskfix.occlude.sources import Template, TemplateSource, View, drawn_templates, folder_templates
+from maskfix.occlude.sources import Template, TemplateSource, View, drawn_templates, folder_templates, source_sha256
 
 __all__ = [
     "PAPER_KINDS",
@@ -21,5 +21,6 @@ __all__ = [
     "generator_for",
     "parse_kind",
     "read_manifest",
+    "source_sha256",
     "write_manifest",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import functools
+import hashlib
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -83,6 +84,21 @@ class FolderTemplates:
         return f"folder:{self._folder.name}"
 
     @property
+    def sha256(self) -> str:
+        """Hash of `masks.cfg` and of the pictures it names, 64 hexadecimal digits: folders of one name may differ.
+
+        Raises:
+            DatasetError: If a file is gone.
+        """
+        digest = hashlib.sha256()
+        try:
+            for path in (self._folder / "masks.cfg", *(section.path for section in self._sections.values())):
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError as error:
+            raise DatasetError(f"{self._folder}: cannot be read ({error}); restore the file") from error
+        return digest.hexdigest()
+
+    @property
     def templates(self) -> tuple[str, ...]:
         """Names of the templates that have a front view, sorted."""
         return tuple(sorted(n for n in self._sections if not n.endswith(("_left", "_right"))))
@@ -110,6 +126,11 @@ class FolderTemplates:
         if f"{template}_{other}" in self._sections:
             return mirrored(_read_template(self._sections[f"{template}_{other}"]))
         return _read_template(self._sections[template])
+
+
+def source_sha256(source: TemplateSource) -> str | None:
+    """Hash of the files that templates come from; None where they come from no files, as drawn ones do."""
+    return source.sha256 if isinstance(source, FolderTemplates) else None
 
 
 def folder_templates(path: str | Path) -> FolderTemplates:

@@ -9,7 +9,7 @@ from typing import Any
 from maskfix.align import LandmarkDetector
 from maskfix.base import InputError, check_choice, check_range
 from maskfix.embed.base import Embedder, RawEmbedder
-from maskfix.occlude import PAPER_KINDS, Occluder, parse_kind
+from maskfix.occlude import PAPER_KINDS, Occluder, parse_kind, source_sha256
 from maskfix.plugin.base import GATE_THRESHOLD
 from maskfix.weights import WeightsRow
 from protocols.base import Restorer
@@ -133,6 +133,7 @@ def describe_run(parts: IjbParts, settings: FeatureSettings) -> dict[str, Any]:
         "recognisers": recognisers,
         "detector": f"{parts.detector.name} {parts.detector.version}",
         "masks": parts.occluder.source.name,
+        "mask templates": source_sha256(parts.occluder.source),
     }
 
 

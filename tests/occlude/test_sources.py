@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from maskfix.base import DatasetError
-from maskfix.occlude import TEMPLATES, Template, View, drawn_templates, folder_templates
+from maskfix.occlude import TEMPLATES, Template, View, drawn_templates, folder_templates, source_sha256
 from maskfix.occlude.kinds import parse_kind
 from maskfix.occlude.quads import asymmetry, in_order
 from maskfix.occlude.sources import mirrored
@@ -44,6 +44,22 @@ def test_folder_templates__missing_side_is_the_other_mirrored_or_the_front(tmp_p
     left, right = source.get("N95", "left"), source.get("N95", "right")
     assert np.array_equal(right.image, left.image[:, ::-1])
     assert in_order(right.points)
+
+
+def test_source_sha256__tells_folders_of_one_name_apart(tmp_path: Path) -> None:
+    cfg = f"[cloth]\ntemplate: templates/x.png\n{POINTS}"
+    one, same, moved, painted = (_folder(tmp_path / name / "masks", cfg) for name in "abcd")
+    (moved / "masks.cfg").write_text(cfg.replace("10, 15", "10, 14"))
+    Image.new("RGBA", (20, 16), (1, 2, 3, 255)).save(painted / "templates" / "x.png")
+    (same / "readme.txt").write_text("no template")
+    hashes = [source_sha256(folder_templates(folder)) for folder in (one, same, moved, painted)]
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
+    assert source_sha256(drawn_templates()) is None
+    source = folder_templates(one)
+    (one / "templates" / "x.png").unlink()
+    with pytest.raises(DatasetError, match=r"masks: cannot be read .*x\.png"):
+        source_sha256(source)
 
 
 @pytest.mark.parametrize(
