@@ -36,6 +36,9 @@ REPORT = "report.json"
 FILES = ("scores.npz", "table.md", "roc.png", "roc.pdf", "panel.png", "masks.csv", REPORT)
 """What a run writes; the report comes last, so a folder that has one is whole."""
 
+_ARRAYS = ("features", "scores", "pairs")
+"""Folders of .npy files beside the report of `benchmarks.ijbc`, a file a method."""
+
 _PACKAGES = (
     "numpy",
     "torch",
@@ -239,7 +242,9 @@ def staged(out: Path) -> Iterator[Path]:
     """Give a hidden folder beside `out`, and move its files into `out` when the block ends without an error.
 
     An old report is taken away first and the new one put in place last: at any moment a folder with a report.json is
-    whole. A killed process leaves the hidden folder, which the next run clears away.
+    whole. What an earlier run wrote for methods that the new one has not goes with its report, and so does the report
+    of a single recogniser where the new run has several. A killed process leaves the hidden folder, which the next run
+    clears away.
 
     Args:
         out: The folder to fill; files of other names in it stay.
@@ -250,14 +255,27 @@ def staged(out: Path) -> Iterator[Path]:
     try:
         yield stage
         files = sorted((path for path in stage.rglob("*") if path.is_file()), key=lambda path: path.name == REPORT)
-        for path in stage.rglob(REPORT):
-            (out / path.relative_to(stage)).unlink(missing_ok=True)
+        _clear(out, stage)
         for path in files:
             target = out / path.relative_to(stage)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _clear(out: Path, stage: Path) -> None:
+    """Take the reports of an earlier run away, and its arrays where the new run has such."""
+    folders = [path.parent.relative_to(stage) for path in stage.rglob(REPORT)]
+    for folder in folders:
+        (out / folder / REPORT).unlink(missing_ok=True)
+    if folders:
+        (out / REPORT).unlink(missing_ok=True)
+    for folder in folders:
+        for name in _ARRAYS:
+            if (stage / folder / name).is_dir():
+                for path in (out / folder / name).glob("*.npy"):
+                    path.unlink()
 
 
 def _write_files(folder: Path, dataset: LfwDataset, result: LfwResult, place: int, report: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.report import REPORT
 from maskfix.base import BoolArray, DatasetError, FloatArray
 from protocols import METHODS
 from protocols.ijb import Ids, TemplateFeatures, TemplatePairs, TemplateSet
@@ -82,16 +84,14 @@ def save_run(
 
 
 def load_run(folder: Path) -> SavedRun:
-    """Read what `save_run` wrote, scores and pairs mapped into memory.
+    """Read what `save_run` wrote for the methods that the report beside it names, scores and pairs mapped into memory.
 
     Raises:
         DatasetError: If a file is missing or damaged, or files do not belong together; the message names it.
     """
-    found = {path.stem: path for path in sorted((folder / "scores").glob("*.npy"))}
-    if not found:
-        raise DatasetError(f"{folder}: holds no scores; give a folder that benchmarks.ijbc run wrote")
+    found = _methods(folder / REPORT)
     names = [name for name in METHODS if name in found] + [name for name in found if name not in METHODS]
-    scores = {name: _read(found[name], np.float32) for name in names}
+    scores = {name: _read(folder / "scores" / f"{name}.npy", np.float32) for name in names}
     pairs = TemplatePairs(**{name: _read(folder / "pairs" / f"{name}.npy", kind) for name, kind in _PAIRS.items()})
     try:
         with np.load(folder / TEMPLATES, allow_pickle=False) as file:
@@ -120,6 +120,14 @@ def load_pictures(folder: Path, templates: int) -> TemplatePictures | None:
         return None
     fits = found.image.shape == (templates,) and found.image.dtype.kind == "U" and found.box.shape == (templates, 4)
     return found if fits else None
+
+
+def _methods(path: Path) -> list[str]:
+    """The methods of a report."""
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["methods"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path}: missing or damaged ({error}); give a folder that a run wrote") from error
 
 
 def _read(path: Path, kind: Any) -> NDArray[Any]:

@@ -32,6 +32,33 @@ def test_staged__moves_everything_and_keeps_other_files(tmp_path: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
+def test_staged__what_an_earlier_run_had_more_of_is_gone(tmp_path: Path) -> None:
+    def write(folder: Path, methods: str) -> None:
+        (folder / "scores").mkdir(parents=True)
+        for method in methods:
+            (folder / "scores" / f"{method}.npy").write_text("values")
+        (folder / "report.json").write_text(methods)
+
+    with staged(tmp_path / "out") as stage:
+        write(stage, "abc")
+    (tmp_path / "out" / "scores" / "notes.txt").write_text("mine")
+    with staged(tmp_path / "out") as stage:
+        write(stage, "ab")
+    assert {path.name for path in (tmp_path / "out" / "scores").iterdir()} == {"a.npy", "b.npy", "notes.txt"}
+    # Drawn again, without new scores.
+    with staged(tmp_path / "out") as stage:
+        (stage / "report.json").write_text("ab")
+    assert (tmp_path / "out" / "scores" / "a.npy").is_file()
+    # Now two recognisers, each in a folder of its own.
+    with staged(tmp_path / "out") as stage:
+        write(stage / "one", "ab")
+        write(stage / "two", "ab")
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("report.json")} == {
+        "out/one/report.json",
+        "out/two/report.json",
+    }
+
+
 def test_staged__error_leaves_nothing(tmp_path: Path) -> None:
     def spoil() -> None:
         with staged(tmp_path / "out") as stage:

@@ -119,6 +119,22 @@ def test_run__files_and_figures_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_run__again_with_fewer_methods(tmp_path: Path) -> None:
+    write_small(tmp_path / "data")
+    out = tmp_path / "out"
+    again = (*arguments(tmp_path / "data", out), "--replicates", "0")
+    assert call(*again, "--fuse", "0.5").exit_code == 0
+    fused = (out / "scores" / "fused.npy").read_bytes()
+    assert call(*again).exit_code == 0
+    assert {path.stem for path in (out / "scores").iterdir()} == {"clean", "masked", "completed"}
+    # Left by a version that did not clear it away: not what the report is about.
+    (out / "scores" / "fused.npy").write_bytes(fused)
+    assert list(load_run(out).scores) == ["clean", "masked", "completed"]
+    done = call("figures", out)
+    assert done.exit_code == 0, done.stderr
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_run__several_recognisers_and_damaged_picture(tmp_path: Path) -> None:
     crops = write_small(tmp_path / "data")
     (crops / "p3.png").write_bytes(b"damaged")
