@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import glob
 import json
 import multiprocessing
 import os
@@ -14,24 +13,23 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import typer
 
 from maskfix.base import (
-    DatasetError,
     ImageError,
     InputError,
     MaskfixError,
-    UInt8Array,
     check_choice,
     read_image,
     replacing,
     resolve_device,
 )
 from maskfix.cli.faces import FaceFinder
+from maskfix.cli.jobs import Job, plan
+from maskfix.cli.saving import save_picture
 from maskfix.cli.shared import track
-from maskfix.data.faces import PICTURE_SUFFIXES, list_pictures
 from maskfix.deocclude import Deoccluder
 from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamSettings
 from maskfix.plugin.photograph import CompletedPhoto
@@ -47,15 +45,6 @@ FAILURES = "failures.csv"
 
 DONE, FAILED = 0, 1
 """Exit codes: every picture has its counterpart, or some have none."""
-
-_JPEG = {"quality": 95, "subsampling": 0}
-_OPTIONS: dict[str, dict[str, Any]] = {
-    ".jpg": _JPEG,
-    ".jpeg": _JPEG,
-    ".webp": {"quality": 95},
-    ".tif": {"compression": "tiff_deflate"},
-}
-_OPTIONS[".tiff"] = _OPTIONS[".tif"]
 
 
 @dataclass(frozen=True)
@@ -83,13 +72,6 @@ class CompleteSettings:
             InputError: If the mode is none of `MODES`.
         """
         check_choice("mode", self.mode, MODES)
-
-
-class Job(NamedTuple):
-    """One picture: where it lies and where its counterpart goes."""
-
-    source: Path
-    target: Path
 
 
 class Outcome(NamedTuple):
@@ -146,25 +128,12 @@ class Networks:
         try:
             with replacing(job.target) as temporary:
                 if count:
-                    _save(temporary, completed.picture(), job.source)
+                    save_picture(temporary, completed.picture(), job.source)
                 else:
                     shutil.copyfile(job.source, temporary)
         except OSError as error:
             raise ImageError(f"{job.target}: cannot be written ({error.strerror or error})") from error
         return Outcome(job.source, "completed" if count else "unchanged", len(points), count)
-
-
-def _save(path: Path, picture: UInt8Array, source: Path) -> None:
-    """Write a picture in the format of its suffix, with the colour profile of the picture that it was made of."""
-    from PIL import Image
-
-    with Image.open(source) as original:
-        # Profiles of grey and CMYK pictures do not describe the RGB values that they were converted to.
-        profile = original.info.get("icc_profile") if original.mode in ("RGB", "RGBA", "P") else None
-    options = dict(_OPTIONS.get(path.suffix.lower(), {}))
-    if profile:
-        options["icc_profile"] = profile
-    Image.fromarray(picture).save(path, **options)
 
 
 def run_complete(
@@ -210,77 +179,6 @@ def run_complete(
         for line in summary(outcomes, skipped, folder):
             typer.echo(line)
     return FAILED if failures else DONE
-
-
-def plan(inputs: Sequence[str], out: Path) -> tuple[list[Job], Path | None]:
-    """What has to be done: a job a picture, and the folder that is written (None for one picture into one file).
-
-    Raises:
-        InputError: If a counterpart would be one of the inputs, or two pictures would share one.
-        DatasetError: If there is no picture.
-        ImageError: If a picture is missing.
-    """
-    pictures, root = _pictures(inputs, out)
-    single = len(inputs) == 1 and Path(inputs[0]).is_file()
-    if single and not out.is_dir() and not str(out).endswith(os.sep) and out.suffix:
-        if out.suffix.lower() not in PICTURE_SUFFIXES:
-            raise InputError(f"{out}: cannot write this format; known: {', '.join(PICTURE_SUFFIXES)}")
-        jobs, folder = [Job(pictures[0], out)], None
-    else:
-        if out.is_file():
-            raise InputError(f"{out}: is a file; give a folder for {len(pictures)} pictures")
-        # By absolute paths: the words of a command line may be of either kind.
-        names = [os.path.relpath(os.path.abspath(picture), os.path.abspath(root)) for picture in pictures]
-        jobs, folder = [Job(picture, out / name) for picture, name in zip(pictures, names, strict=True)], out
-    own = {picture.resolve() for picture in pictures}
-    for job in jobs:
-        if job.target.resolve() in own or (job.target.exists() and job.target.samefile(job.source)):
-            raise InputError(f"{job.target}: is a picture to complete; write somewhere else")
-    return jobs, folder
-
-
-def _pictures(inputs: Sequence[str], out: Path) -> tuple[list[Path], Path]:
-    """The pictures meant, sorted, and the folder that their tree hangs from."""
-    if len(inputs) == 1 and Path(inputs[0]).is_dir():
-        root = Path(inputs[0])
-        # A folder for the output inside the input must not be completed in turn.
-        inside = out.resolve()
-        if root.resolve().is_relative_to(inside):
-            raise InputError(f"{out}: holds the pictures to complete; write somewhere else")
-        found = [path for path in list_pictures(root) if not path.resolve().is_relative_to(inside)]
-        if not found:
-            raise DatasetError(f"{root}: no pictures outside {out}")
-        return found, root
-    names: list[Path] = []
-    for text in inputs:
-        names += _match(text)
-    pictures = sorted(dict.fromkeys(names))
-    if len(inputs) == 1 and glob.has_magic(inputs[0]) and not Path(inputs[0]).exists():
-        return pictures, _fixed_part(inputs[0])
-    return pictures, Path(os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in pictures]))
-
-
-def _match(text: str) -> list[Path]:
-    """The pictures of one word of the command line: a file, or a glob."""
-    path = Path(text)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        raise InputError(f"{path}: give one folder by itself, or only pictures")
-    if not glob.has_magic(text):
-        raise ImageError(f"{path}: no such picture")
-    found = (Path(name) for name in glob.iglob(text, recursive=True))
-    pictures = [path for path in found if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
-    if not pictures:
-        raise DatasetError(f"{text}: matches no picture ({', '.join(PICTURE_SUFFIXES)})")
-    return pictures
-
-
-def _fixed_part(pattern: str) -> Path:
-    """The folders of a glob before its first wildcard."""
-    parts = Path(pattern).parts
-    free = next(place for place, part in enumerate(parts) if glob.has_magic(part))
-    return Path(*parts[:free]) if free else Path()
 
 
 def _is_done(job: Job, since: int) -> bool:

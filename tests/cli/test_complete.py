@@ -19,7 +19,7 @@ from PIL import Image, ImageCms
 
 from maskfix.base import InputError, MaskfixError, UInt8Array, read_image, write_image
 from maskfix.cli import complete as module
-from maskfix.cli.complete import NOTE, CompleteSettings, plan, run_complete
+from maskfix.cli.complete import NOTE, CompleteSettings, run_complete
 from maskfix.cli.faces import FaceFinder
 from maskfix.deocclude import Deoccluder
 from tests.cli.random_networks import called, save_random_weights
@@ -176,18 +176,18 @@ class TestGoingOn:
         self, tree: Path, weights: dict[int, Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         out = tree.parent / "out"
-        save = module._save
+        save = module.save_picture
 
         def killed(path: Path, *rest: Any) -> None:
             save(path, *rest)
             path.write_bytes(path.read_bytes()[:100])
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(module, "_save", killed)
+        monkeypatch.setattr(module, "save_picture", killed)
         with pytest.raises(KeyboardInterrupt):
             run(tree, out, weights[20])
         assert not (out / "a.png").exists()
-        monkeypatch.setattr(module, "_save", save)
+        monkeypatch.setattr(module, "save_picture", save)
         run(tree, out, weights[20])
         assert read_image(out / "a.png").shape == read_image(tree / "a.png").shape
 
@@ -319,62 +319,6 @@ class TestOnePicture:
         made = Image.open(tree.parent / "grey.tif")
         assert made.mode == "RGB"
         assert "icc_profile" not in made.info
-
-
-class TestPlan:
-    def test_glob__hangs_from_its_fixed_part(self, tree: Path) -> None:
-        jobs, folder = plan([f"{tree}/**/*.png"], Path("out"))
-        assert folder == Path("out")
-        assert [job.target.as_posix() for job in jobs] == ["out/a.png", "out/x/grey.png", "out/x/half.png"]
-
-    def test_glob__relative(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tree)
-        assert [job.target.as_posix() for job in plan(["x/*/*"], Path("out"))[0]] == ["out/y/two.JPG"]
-        assert [job.target.as_posix() for job in plan(["*.png"], Path("out"))[0]] == ["out/a.png"]
-
-    def test_pictures_of_a_shells_glob__hang_from_their_common_folder(self, tree: Path) -> None:
-        words = [str(tree / "a.png"), str(tree / "x" / "grey.png")]
-        assert [job.target.as_posix() for job in plan(words, Path("out"))[0]] == ["out/a.png", "out/x/grey.png"]
-
-    def test_relative_and_absolute_mixed(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tree / "x")
-        jobs, _ = plan(["../a.png", str(tree / "x" / "grey.png")], Path("out"))
-        assert sorted(job.target.as_posix() for job in jobs) == ["out/a.png", "out/x/grey.png"]
-
-    def test_file_whose_name_is_a_pattern(self, tree: Path) -> None:
-        odd = tree / "a[1].png"
-        shutil.copy(tree / "a.png", odd)
-        [job] = plan([str(odd)], Path("out.png"))[0]
-        assert job == (odd, Path("out.png"))
-
-    @pytest.mark.parametrize(
-        ("words", "out", "message"),
-        [
-            (["absent.png"], "out.png", "absent.png: no such picture"),
-            (["*.gif"], "out", r"\*\.gif: matches no picture"),
-            (["notes.txt"], "notes.txt", "cannot write this format"),
-            (["a.png"], "a.png", "a.png: is a picture to complete"),
-            (["a.png"], ".", "a.png: is a picture to complete"),
-            (["."], ".", r"^\.: holds the pictures to complete"),
-            (["x"], ".", r"^\.: holds the pictures to complete"),
-            (["x", "a.png"], "out", "x: give one folder by itself"),
-            (["a.png", "x/grey.png"], "notes.txt", "notes.txt: is a file; give a folder for 2 pictures"),
-            (["a.png"], "out.gif", "out.gif: cannot write this format"),
-            (["x"], "notes.txt", "notes.txt: is a file; give a folder for 3 pictures"),
-        ],
-    )
-    def test_refused(
-        self, tree: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], out: str, message: str
-    ) -> None:
-        monkeypatch.chdir(tree)
-        with pytest.raises((InputError, OSError), match=message):
-            plan(words, Path(out))
-
-    def test_linked_output(self, tree: Path) -> None:
-        link = tree.parent / "link.png"
-        link.hardlink_to(tree / "a.png")
-        with pytest.raises(InputError, match=r"link\.png: is a picture to complete"):
-            plan([str(tree / "a.png")], link)
 
 
 @pytest.mark.parametrize(

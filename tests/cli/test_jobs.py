@@ -1,0 +1,77 @@
+"""Which pictures the words of `maskfix complete` mean, and where the counterpart of each goes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from maskfix.base import InputError
+from maskfix.cli.jobs import plan
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A folder with pictures on three floors, of which nothing but the names is looked at, and a text."""
+    folder = tmp_path / "in"
+    for name in ("a.png", "x/y/two.JPG", "x/grey.png", "x/half.png", "notes.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+class TestPlan:
+    def test_glob__hangs_from_its_fixed_part(self, tree: Path) -> None:
+        jobs, folder = plan([f"{tree}/**/*.png"], Path("out"))
+        assert folder == Path("out")
+        assert [job.target.as_posix() for job in jobs] == ["out/a.png", "out/x/grey.png", "out/x/half.png"]
+
+    def test_glob__relative(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tree)
+        assert [job.target.as_posix() for job in plan(["x/*/*"], Path("out"))[0]] == ["out/y/two.JPG"]
+        assert [job.target.as_posix() for job in plan(["*.png"], Path("out"))[0]] == ["out/a.png"]
+
+    def test_pictures_of_a_shells_glob__hang_from_their_common_folder(self, tree: Path) -> None:
+        words = [str(tree / "a.png"), str(tree / "x" / "grey.png")]
+        assert [job.target.as_posix() for job in plan(words, Path("out"))[0]] == ["out/a.png", "out/x/grey.png"]
+
+    def test_relative_and_absolute_mixed(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tree / "x")
+        jobs, _ = plan(["../a.png", str(tree / "x" / "grey.png")], Path("out"))
+        assert sorted(job.target.as_posix() for job in jobs) == ["out/a.png", "out/x/grey.png"]
+
+    def test_file_whose_name_is_a_pattern(self, tree: Path) -> None:
+        odd = tree / "a[1].png"
+        shutil.copy(tree / "a.png", odd)
+        [job] = plan([str(odd)], Path("out.png"))[0]
+        assert job == (odd, Path("out.png"))
+
+    @pytest.mark.parametrize(
+        ("words", "out", "message"),
+        [
+            (["absent.png"], "out.png", "absent.png: no such picture"),
+            (["*.gif"], "out", r"\*\.gif: matches no picture"),
+            (["notes.txt"], "notes.txt", "cannot write this format"),
+            (["a.png"], "a.png", "a.png: is a picture to complete"),
+            (["a.png"], ".", "a.png: is a picture to complete"),
+            (["."], ".", r"^\.: holds the pictures to complete"),
+            (["x"], ".", r"^\.: holds the pictures to complete"),
+            (["x", "a.png"], "out", "x: give one folder by itself"),
+            (["a.png", "x/grey.png"], "notes.txt", "notes.txt: is a file; give a folder for 2 pictures"),
+            (["a.png"], "out.gif", "out.gif: cannot write this format"),
+            (["x"], "notes.txt", "notes.txt: is a file; give a folder for 3 pictures"),
+        ],
+    )
+    def test_refused(
+        self, tree: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], out: str, message: str
+    ) -> None:
+        monkeypatch.chdir(tree)
+        with pytest.raises((InputError, OSError), match=message):
+            plan(words, Path(out))
+
+    def test_linked_output(self, tree: Path) -> None:
+        link = tree.parent / "link.png"
+        link.hardlink_to(tree / "a.png")
+        with pytest.raises(InputError, match=r"link\.png: is a picture to complete"):
+            plan([str(tree / "a.png")], link)
