@@ -12,7 +12,7 @@ from maskfix.base.errors import (
     MaskfixError,
     WeightsError,
 )
-from maskfix.base.images import MAX_PIXELS, read_image, replacing, write_image
+from maskfix.base.images import MAX_PIXELS, drop_leftovers, read_image, replacing, write_image
 from maskfix.base.layouts import ARCFACE_112, CropLayout, arcface_layout, canonical_layout
 from maskfix.base.types import BoolArray, Completion, DoubleArray, FloatArray, Landmarks, Occluded, UInt8Array
 
@@ -43,6 +43,7 @@ __all__ = [
     "check_photo",
     "check_range",
     "check_shape",
+    "drop_leftovers",
     "read_image",
     "replacing",
     "resolve_device",

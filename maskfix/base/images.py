@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import re
+import secrets
 import warnings
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,10 @@ from maskfix.base.types import UInt8Array
 
 MAX_PIXELS = 64_000_000
 """Pictures with more pixels are refused before they are decoded (0.2 GB as RGB)."""
+
+# What a temporary name keeps of a file's own: a name has at most 255 bytes, on some encrypted file systems 143.
+_KEPT_BYTES = 100
+_TEMPORARY = re.compile(r"(\..*)\.maskfix-[0-9a-f]{12}(\.[^.]*)?", re.DOTALL)
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
@@ -80,7 +86,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path` and rename it onto `path` when the block ends without an error.
 
     A killed process leaves either the old file or the new one, never half of one. The temporary name keeps the suffix
-    of `path`, since many writers choose the format by it.
+    of `path`, since many writers choose the format by it. The file gets the mode that the umask leaves to new files.
 
     Args:
         path: The file to write; its folder is made if it is missing.
@@ -89,6 +95,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         The path to write to.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with replacing(f"{folder}/a.txt") as temporary:
         ...         _ = temporary.write_text("whole")
@@ -97,15 +104,49 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    temporary = path.with_name(f"{_beginning(path)}.maskfix-{secrets.token_hex(6)}{path.suffix}")
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    # What the system made of the umask; asking for the umask itself would change it for other threads.
+    mode = os.fstat(handle).st_mode & 0o777
     os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
+        # Some writers put a file of their own, of another mode, in its place.
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def drop_leftovers(paths: Iterable[str | Path]) -> None:
+    """Remove the unfinished files that processes killed inside `replacing` left beside the files they were to write.
+
+    Args:
+        paths: The files that were to be written; nobody else may be writing them.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in (".a.maskfix-0123456789ab.txt", ".b.maskfix-0123456789ab.txt", ".a.b.txt"):
+        ...         _ = Path(folder, name).write_text("half")
+        ...     drop_leftovers([f"{folder}/a.txt"])
+        ...     sorted(os.listdir(folder))
+        ['.a.b.txt', '.b.maskfix-0123456789ab.txt']
+    """
+    meant: dict[Path, set[tuple[str, str]]] = defaultdict(set)
+    for path in map(Path, paths):
+        meant[path.parent].add((_beginning(path), path.suffix))
+    # A folder is listed once, however many of its files are meant.
+    for folder, names in meant.items():
+        for item in list(folder.iterdir()) if folder.is_dir() else ():
+            found = _TEMPORARY.fullmatch(item.name)
+            if found and (found[1], found[2] or "") in names:
+                item.unlink(missing_ok=True)
+
+
+def _beginning(path: Path) -> str:
+    """How the temporary names of a file begin; half a character at the end is left out."""
+    return "." + os.fsencode(path.stem)[:_KEPT_BYTES].decode(errors="ignore")
 
 
 def write_image(path: str | Path, image: UInt8Array) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskfix.base import ImageError, InputError, UInt8Array, read_image, replacing, write_image
+from maskfix.base import ImageError, InputError, UInt8Array, drop_leftovers, read_image, replacing, write_image
 
 
 @pytest.fixture
@@ -219,7 +219,25 @@ class TestReplacing:
             assert not path.exists()
         assert path.read_text() == "whole"
         assert names(path.parent) == ["a.txt"]
-        assert path.stat().st_mode & 0o777 == 0o644
+
+    @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+    def test_mode_is_that_of_the_umask(self, tmp_path: Path, umask: int, mode: int) -> None:
+        before = os.umask(umask)
+        try:
+            with replacing(tmp_path / "a.txt") as temporary:
+                temporary.unlink()
+                temporary.touch(0o600)
+        finally:
+            os.umask(before)
+        assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode
+
+    @pytest.mark.parametrize("name", ["b" * 251 + ".png", "€" * 83 + ".jpeg", "b" * 255])
+    def test_longest_names(self, tmp_path: Path, name: str) -> None:
+        for body in (b"old", b"new"):
+            with replacing(tmp_path / name) as temporary:
+                temporary.write_bytes(body)
+        assert names(tmp_path) == [name]
+        assert (tmp_path / name).read_bytes() == b"new"
 
     @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
     def test_old_file_stays_when_the_block_raises(self, tmp_path: Path, error: type[BaseException]) -> None:
@@ -248,6 +266,27 @@ class TestReplacing:
         path = tmp_path / "a.txt"
         with replacing(path) as first, replacing(path) as second:
             assert first != second
+
+
+class TestDropLeftovers:
+    @pytest.mark.parametrize("name", ["a.png", "b.c.png", ".note.json", "plain", "€" * 83 + ".png", "a\nb.png"])
+    def test_what_a_killed_process_leaves(self, tmp_path: Path, name: str) -> None:
+        path = tmp_path / "deep" / name
+        with replacing(path) as temporary:
+            temporary.write_text("whole")
+        temporary.write_text("half")
+        with replacing(path.with_name("other.png")) as running:
+            drop_leftovers([path, tmp_path / "no folder" / "a.png"])
+            assert running.exists()
+        assert names(path.parent) == sorted([name, "other.png"])
+        assert path.read_text() == "whole"
+
+    def test_other_files_stay(self, tmp_path: Path) -> None:
+        kept = [".a.abcdef01.png", ".a.maskfix-abc.png", ".a.maskfix-0123456789ab.jpg", "a.maskfix-0123456789ab.png"]
+        for name in kept:
+            (tmp_path / name).touch()
+        drop_leftovers([tmp_path / "a.png"])
+        assert names(tmp_path) == sorted(kept)
 
 
 class TestWriteImage:
