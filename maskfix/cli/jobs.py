@@ -43,7 +43,17 @@ def plan(inputs: Sequence[str], out: Path) -> tuple[list[Job], Path | None]:
     for job in jobs:
         if job.target.resolve() in own or (job.target.exists() and job.target.samefile(job.source)):
             raise InputError(f"{job.target}: is a picture to complete; write somewhere else")
-    return jobs, folder
+    return _one_each(jobs), folder
+
+
+def _one_each(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs without a picture named twice, or a refusal of two pictures that would share a counterpart."""
+    made: dict[Path, Path] = {}
+    for source, target in jobs:
+        other = made.setdefault(target, source)
+        if other != source and not other.samefile(source):
+            raise InputError(f"{target}: would be made of both {other} and {source}; complete them into two folders")
+    return [Job(source, target) for target, source in made.items()]
 
 
 def _pictures(inputs: Sequence[str], out: Path) -> tuple[list[Path], Path]:
@@ -60,15 +70,15 @@ def _pictures(inputs: Sequence[str], out: Path) -> tuple[list[Path], Path]:
         return found, root
     names: list[Path] = []
     for text in inputs:
-        names += _match(text)
+        names += _match(text, out)
     pictures = sorted(dict.fromkeys(names))
     if len(inputs) == 1 and glob.has_magic(inputs[0]) and not Path(inputs[0]).exists():
         return pictures, _fixed_part(inputs[0])
     return pictures, Path(os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in pictures]))
 
 
-def _match(text: str) -> list[Path]:
-    """The pictures of one word of the command line: a file, or a glob."""
+def _match(text: str, out: Path) -> list[Path]:
+    """The pictures of one word of the command line: a file, or a glob, which leaves out what was written to `out`."""
     path = Path(text)
     if path.is_file():
         return [path]
@@ -78,6 +88,10 @@ def _match(text: str) -> list[Path]:
         raise ImageError(f"{path}: no such picture")
     found = (Path(name) for name in glob.iglob(text, recursive=True))
     pictures = [path for path in found if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
+    inside = out.resolve()
+    # A glob that begins inside the output means pictures of its own there.
+    if not _fixed_part(text).resolve().is_relative_to(inside):
+        pictures = [path for path in pictures if not path.resolve().is_relative_to(inside)]
     if not pictures:
         raise DatasetError(f"{text}: matches no picture ({', '.join(PICTURE_SUFFIXES)})")
     return pictures

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from maskfix.base import InputError
+from maskfix.base import DatasetError, InputError
 from maskfix.cli.jobs import plan
 
 
@@ -46,6 +46,37 @@ class TestPlan:
         shutil.copy(tree / "a.png", odd)
         [job] = plan([str(odd)], Path("out.png"))[0]
         assert job == (odd, Path("out.png"))
+
+    def test_glob__leaves_out_what_was_written(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tree)
+        for glob in ("**/*.png", f"{tree}/**/*.png"):
+            for _ in range(2):
+                jobs, _ = plan([glob], Path("out"))
+                assert [job.target.as_posix() for job in jobs] == ["out/a.png", "out/x/grey.png", "out/x/half.png"]
+                for job in jobs:
+                    job.target.parent.mkdir(parents=True, exist_ok=True)
+                    job.target.touch()
+
+    def test_glob__only_what_was_written(self, tree: Path) -> None:
+        with pytest.raises(DatasetError, match="matches no picture"):
+            plan([f"{tree}/*/grey.png"], tree / "x")
+
+    def test_glob__begins_inside_the_output(self, tree: Path) -> None:
+        jobs, _ = plan([f"{tree}/x/*.png"], tree)
+        assert [job.target for job in jobs] == [tree / "grey.png", tree / "half.png"]
+
+    def test_two_pictures_for_one_output(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tree / "link").symlink_to("x/y")
+        monkeypatch.chdir(tree)
+        # Through the link, this is another picture than a path without it says.
+        shutil.copy("x/grey.png", "x/a.png")
+        with pytest.raises(InputError, match=r"^out/a\.png: would be made of both a\.png and link/\.\./a\.png"):
+            plan(["link/../a.png", "a.png"], Path("out"))
+
+    def test_one_picture_named_twice(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tree)
+        jobs, _ = plan(["a.png", str(tree / "a.png"), "x/../a.png"], Path("out"))
+        assert [job.target.as_posix() for job in jobs] == ["out/a.png"]
 
     @pytest.mark.parametrize(
         ("words", "out", "message"),
