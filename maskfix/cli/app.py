@@ -120,7 +120,7 @@ def complete(
     """Complete the occluded faces of pictures; run again, it goes on where it was stopped.
 
     The tree of the inputs is mirrored, formats stay, pictures are turned upright by their EXIF tag. A picture without
-    an occluded face is copied as it is. Exit code 0; 1 where a picture shows no face or cannot be read (they are
+    an occluded face is copied as it is. Exit code 0; 1 where a picture shows no face or cannot be used (they are
     listed in OUT/failures.csv); 2 on errors.
     """
     from maskfix.cli.complete import CompleteSettings, run_complete

@@ -6,7 +6,6 @@ import csv
 import json
 import multiprocessing
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,13 +21,12 @@ from maskfix.base import (
     InputError,
     MaskfixError,
     check_choice,
-    read_image,
     replacing,
     resolve_device,
 )
 from maskfix.cli.faces import FaceFinder
 from maskfix.cli.jobs import Job, plan
-from maskfix.cli.saving import save_picture
+from maskfix.cli.saving import read_single, write_counterpart
 from maskfix.cli.shared import track
 from maskfix.deocclude import Deoccluder
 from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamSettings
@@ -79,7 +77,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         source: The picture.
-        status: `completed`, `unchanged` (faces, none of them occluded), `no face` or `unreadable`.
+        status: `completed`, `unchanged` (faces, none of them occluded), `no face`, `unreadable`, or `unusable`
+            (several pictures in one, or one too long for the networks).
         faces: Faces found.
         completed: Faces completed.
         reason: Why it failed; empty where it did not.
@@ -117,22 +116,17 @@ class Networks:
             ImageError: If the counterpart cannot be written.
         """
         try:
-            photo = read_image(job.source)
+            photo = read_single(job.source)
+            points = self.finder.find_hidden(photo, self.completer.deoccluder())
+            if not len(points):
+                return Outcome(job.source, "no face", reason=f"{job.source}: no face found")
+            completed = CompletedPhoto(self.completer, photo, points).refined(self.finder.find)
         except ImageError as error:
             return Outcome(job.source, "unreadable", reason=str(error))
-        points = self.finder.find_hidden(photo, self.completer.deoccluder())
-        if not len(points):
-            return Outcome(job.source, "no face", reason=f"{job.source}: no face found")
-        completed = CompletedPhoto(self.completer, photo, points).refined(self.finder.find)
+        except InputError as error:
+            return Outcome(job.source, "unusable", reason=f"{job.source}: {error}")
         count = int(completed.result.used.sum())
-        try:
-            with replacing(job.target) as temporary:
-                if count:
-                    save_picture(temporary, completed.picture(), job.source)
-                else:
-                    shutil.copyfile(job.source, temporary)
-        except OSError as error:
-            raise ImageError(f"{job.target}: cannot be written ({error.strerror or error})") from error
+        write_counterpart(job.target, job.source, photo, completed.picture() if count else None)
         return Outcome(job.source, "completed" if count else "unchanged", len(points), count)
 
 
@@ -274,7 +268,7 @@ def summary(outcomes: Sequence[Outcome], skipped: int, folder: Path) -> list[str
     parts += [f"{skipped} done before"] if skipped else []
     lines = [", ".join(parts) + (f"; {completed} of {_count(faces, 'face')} completed" if faces else "")]
     failed = [f"no face on {_count(counts['no face'], 'picture')}"] if counts["no face"] else []
-    failed += [f"{counts['unreadable']} unreadable"] if counts["unreadable"] else []
+    failed += [f"{counts[status]} {status}" for status in ("unreadable", "unusable") if counts[status]]
     if failed:
         lines.append(f"{', '.join(failed)}: nothing written for them, see {folder / FAILURES}")
     return lines

@@ -17,8 +17,9 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from maskfix.base import InputError, MaskfixError, UInt8Array, read_image, write_image
+from maskfix.base import FloatArray, InputError, MaskfixError, UInt8Array, read_image, write_image
 from maskfix.cli import complete as module
+from maskfix.cli import saving
 from maskfix.cli.complete import NOTE, CompleteSettings, run_complete
 from maskfix.cli.faces import FaceFinder
 from maskfix.deocclude import Deoccluder
@@ -122,6 +123,28 @@ class TestFolder:
         np.testing.assert_array_equal(read_image(out / "a.png"), read_image(tree / "a.png"))
         assert (out / "x" / "y" / "two.JPG").read_bytes() != (tree / "x" / "y" / "two.JPG").read_bytes()
 
+    def test_unusable_pictures_do_not_stop_the_others(
+        self,
+        tmp_path: Path,
+        weights: dict[int, Path],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        folder, out = tmp_path / "in", tmp_path / "out"
+        strip = np.random.default_rng(0).integers(0, 256, (128, 33_000, 3), np.uint8)
+        write_image(folder / "long.bmp", strip)
+        two = [Image.fromarray(strip[:, start : start + 128]) for start in (0, 128)]
+        two[0].save(folder / "pages.tif", save_all=True, append_images=two[1:])
+        two[0].save(folder / ("n" * 251 + ".bmp"))
+        monkeypatch.setattr(module, "FaceFinder", lambda *_: OneFace())
+        assert run(folder, out, weights[-20]) == 1
+        assert files(out) == [NOTE, "failures.csv", "n" * 251 + ".bmp"]
+        [_, long, pages] = csv.reader((out / "failures.csv").open(encoding="utf-8"))
+        assert [*long[:2], *pages[:2]] == [str(folder / "long.bmp"), "unusable", str(folder / "pages.tif"), "unusable"]
+        assert long[2].startswith(f"{folder / 'long.bmp'}: photo: 33000x128 has a side of more than 32766 pixels")
+        assert pages[2].startswith(f"{folder / 'pages.tif'}: animated or of several pages (2)")
+        assert "\n2 unusable: nothing written for them, see" in capsys.readouterr().out
+
     def test_output_inside_the_input(self, tree: Path, weights: dict[int, Path]) -> None:
         out = tree / "out"
         for _ in range(2):
@@ -176,18 +199,18 @@ class TestGoingOn:
         self, tree: Path, weights: dict[int, Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         out = tree.parent / "out"
-        save = module.save_picture
+        save = saving.save_picture
 
         def killed(path: Path, *rest: Any) -> None:
             save(path, *rest)
             path.write_bytes(path.read_bytes()[:100])
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(module, "save_picture", killed)
+        monkeypatch.setattr(saving, "save_picture", killed)
         with pytest.raises(KeyboardInterrupt):
             run(tree, out, weights[20])
         assert not (out / "a.png").exists()
-        monkeypatch.setattr(module, "save_picture", save)
+        monkeypatch.setattr(saving, "save_picture", save)
         run(tree, out, weights[20])
         assert read_image(out / "a.png").shape == read_image(tree / "a.png").shape
 
@@ -260,6 +283,18 @@ class TestGoingOn:
         monkeypatch.setattr(module, "_work", lambda job: None)
         with pytest.raises(MaskfixError, match=r"a worker process died, .* go on with fewer --workers"):
             run(tree, tree.parent / "out", weights[20], workers=2)
+
+
+class OneFace:
+    """A finder that sees a face at the left of every picture."""
+
+    name = "one"
+
+    def find_hidden(self, photo: UInt8Array, blind: Deoccluder) -> FloatArray:
+        return np.asarray(blind.layout.array, np.float32)[None]
+
+    def find(self, photo: UInt8Array) -> FloatArray:
+        raise AssertionError("no face is occluded")
 
 
 def pickled(value: Any) -> Any:
