@@ -112,7 +112,7 @@ def complete(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="picture or folder to write; never an input")],
     mode: Annotated[str, typer.Option(help="gate (complete occluded faces) or always (every face)")] = "gate",
     workers: Annotated[int, typer.Option(help="processes; each loads the networks")] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="make pictures again that are there already")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="write again what is there already")] = False,
     weights: Annotated[str, typer.Option(help="released weights, or a .safetensors file")] = "cadf_small_128",
     detector: Annotated[str, typer.Option(help="landmarks: auto, mesh or mtcnn")] = "auto",
     device: Device = "auto",

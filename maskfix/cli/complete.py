@@ -21,6 +21,7 @@ from maskfix.base import (
     InputError,
     MaskfixError,
     check_choice,
+    drop_leftovers,
     replacing,
     resolve_device,
 )
@@ -136,8 +137,9 @@ def run_complete(
     """Complete the faces of pictures, print what became of them, and say which failed.
 
     A counterpart is written to a temporary name and renamed, so it is whole or not there, whenever the run is killed;
-    one that is not older than its picture is not made again. A folder that holds other pictures of these names, or
-    pictures made with other settings, is refused.
+    one that is not older than its picture is not made again, and what a killed run left unfinished is removed. A folder
+    that holds other pictures of these names, or pictures made with other settings, is refused; so is a file that is
+    there, where one is to be written.
 
     Args:
         inputs: A picture, a folder, a glob, or several pictures as a shell makes them of a glob.
@@ -159,9 +161,13 @@ def run_complete(
     if workers < 1:
         raise InputError(f"workers: expected at least 1, got {workers}")
     jobs, folder = plan(inputs, out)
+    if folder is None and jobs[0].target.exists() and not overwrite:
+        raise InputError(f"{jobs[0].target}: is there already; choose another name or --overwrite")
     networks = Networks(settings)
     since = 0 if folder is None else _claim(folder, jobs, settings, networks, overwrite)
     todo = [job for job in jobs if folder is None or not _is_done(job, since)]
+    if folder is not None:
+        drop_leftovers([job.target for job in todo])
     skipped = len(jobs) - len(todo)
     stream = map(networks.work, todo) if workers == 1 or len(todo) < 2 else _in_processes(settings, todo, workers)
     outcomes = list(track(stream, len(todo), "pictures"))

@@ -214,6 +214,15 @@ class TestGoingOn:
         run(tree, out, weights[20])
         assert read_image(out / "a.png").shape == read_image(tree / "a.png").shape
 
+    def test_killed_for_good__the_next_run_removes_what_is_left(self, tree: Path, weights: dict[int, Path]) -> None:
+        out = tree.parent / "out"
+        left, other = ".half.maskfix-0123456789ab.png", ".half.of.somebody.png"
+        for name in (left, other):
+            (out / name).parent.mkdir(exist_ok=True)
+            (out / name).touch()
+        run([tree / "x" / "half.png"], Path(f"{out}{os.sep}"), weights[20])
+        assert files(out) == [other, NOTE, "failures.csv"]
+
     def test_other_settings_are_refused(self, tree: Path, weights: dict[int, Path], worked: list[str]) -> None:
         out = tree.parent / "out"
         run(tree, out, weights[20])
@@ -309,8 +318,15 @@ class TestOnePicture:
         assert files(tree.parent / "deep") == ["b.webp"]
         assert Image.open(out).format == "WEBP"
         assert capsys.readouterr().out == f"written: {out}, 1 of 1 face completed\n"
-        assert run(tree / "a.png", out, weights[-20]) == 0
+        assert run(tree / "a.png", out, weights[-20], overwrite=True) == 0
         assert capsys.readouterr().out == f"written: {out}, a copy: no face is occluded\n"
+
+    def test_into_a_file_that_is_there(self, tree: Path, weights: dict[int, Path]) -> None:
+        out = tree.parent / "b.png"
+        out.write_text("precious")
+        with pytest.raises(InputError, match=r"b\.png: is there already; choose another name or --overwrite$"):
+            run(tree / "a.png", out, weights[20])
+        assert out.read_text() == "precious"
 
     def test_into_a_folder(self, tree: Path, weights: dict[int, Path]) -> None:
         out = tree.parent / "folder"
