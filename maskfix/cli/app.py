@@ -119,9 +119,9 @@ def complete(
 ) -> None:
     """Complete the occluded faces of pictures; run again, it goes on where it was stopped.
 
-    The tree of the inputs is mirrored, formats stay, pictures are turned upright by their EXIF tag. A picture without
-    an occluded face is copied as it is. Exit code 0; 1 where a picture shows no face or cannot be used (they are
-    listed in OUT/failures.csv); 2 on errors.
+    The tree of the inputs is mirrored, formats stay (.jpg, .png, .bmp, .webp, .tif; other files of a folder are passed
+    over), pictures are turned upright by their EXIF tag. A picture without an occluded face is copied as it is. Exit
+    code 0; 1 where a picture shows no face or cannot be used (they are listed in OUT/failures.csv); 2 on errors.
     """
     from maskfix.cli.complete import CompleteSettings, run_complete
 

@@ -26,7 +26,7 @@ from maskfix.base import (
     resolve_device,
 )
 from maskfix.cli.faces import FaceFinder
-from maskfix.cli.jobs import Job, plan
+from maskfix.cli.jobs import NOTE, Job, plan
 from maskfix.cli.saving import read_single, write_counterpart
 from maskfix.cli.shared import track
 from maskfix.deocclude import Deoccluder
@@ -35,9 +35,6 @@ from maskfix.plugin.photograph import CompletedPhoto
 
 MODES = ("gate", "always")
 """Modes that mean something for pictures; `observe` and `fuse` are about embeddings."""
-
-NOTE = ".maskfix-complete.json"
-"""Kept in the folder that is written: how its pictures were made."""
 
 FAILURES = "failures.csv"
 """Written into that folder where pictures failed: picture and reason."""

@@ -11,6 +11,9 @@ from typing import NamedTuple
 from maskfix.base import DatasetError, ImageError, InputError
 from maskfix.data.faces import PICTURE_SUFFIXES, list_pictures
 
+NOTE = ".maskfix-complete.json"
+"""Kept in a folder that is written: how its pictures were made."""
+
 
 class Job(NamedTuple):
     """One picture: where it lies and where its counterpart goes."""
@@ -64,7 +67,9 @@ def _pictures(inputs: Sequence[str], out: Path) -> tuple[list[Path], Path]:
         inside = out.resolve()
         if root.resolve().is_relative_to(inside):
             raise InputError(f"{out}: holds the pictures to complete; write somewhere else")
-        found = [path for path in list_pictures(root) if not path.resolve().is_relative_to(inside)]
+        # Nor what an earlier command has written into a folder of another name there.
+        written = {inside, *(note.parent.resolve() for note in root.rglob(NOTE))} - {root.resolve()}
+        found = [path for path in list_pictures(root) if written.isdisjoint(path.resolve().parents)]
         if not found:
             raise DatasetError(f"{root}: no pictures outside {out}")
         return found, root

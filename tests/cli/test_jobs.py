@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maskfix.base import DatasetError, InputError
-from maskfix.cli.jobs import plan
+from maskfix.cli.jobs import NOTE, plan
 
 
 @pytest.fixture
@@ -46,6 +46,13 @@ class TestPlan:
         shutil.copy(tree / "a.png", odd)
         [job] = plan([str(odd)], Path("out.png"))[0]
         assert job == (odd, Path("out.png"))
+
+    def test_folder__leaves_out_what_any_run_has_written_in_it(self, tree: Path) -> None:
+        (tree / "x" / "y" / NOTE).touch()
+        targets = [job.target.name for job in plan([str(tree)], tree.parent / "elsewhere")[0]]
+        assert targets == ["a.png", "grey.png", "half.png"]
+        # A folder that is asked for by itself is meant.
+        assert [job.target.name for job in plan([str(tree / "x" / "y")], tree.parent / "elsewhere")[0]] == ["two.JPG"]
 
     def test_glob__leaves_out_what_was_written(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tree)
