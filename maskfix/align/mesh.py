@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ _BRIDGE, _LOWER_LIP, _CHIN = (6, 197), 17, 152
 # The outline of the face from the temple to the chin.
 _LEFT_JAW = (127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152)
 _RIGHT_JAW = (356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152)
+
+#: Standard error is the whole process's, and a graph of MediaPipe takes one picture at a time.
+_LOCK = threading.Lock()
 
 
 def five_from_mesh(mesh: NDArray[Any]) -> FloatArray:
@@ -64,19 +68,27 @@ def mask_points_from_mesh(mesh: NDArray[Any]) -> FloatArray:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep MediaPipe's C++ start-up lines off the terminal; Python errors still come through."""
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+    """Keep MediaPipe's C++ start-up lines off the terminal, one thread at a time; Python errors still come through."""
+    with _LOCK:
+        try:
+            saved = os.dup(2)
+        except OSError:  # A service without standard error: there is nothing to keep quiet.
+            yield
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, 2)
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(null)
 
 
 class MeshDetector:
     """MediaPipe face mesh as a `LandmarkDetector`; weights come in the wheel of mediapipe 0.10.21.
+
+    Threads may share one, or have one each; either way they detect one after the other.
 
     Args:
         min_confidence: Detections below this score in [0, 1] count as no face.

@@ -7,6 +7,7 @@ import copy
 import io
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,9 @@ PACKS = {
     "raccoon_l": "the file that its manifest.json names",
 }
 """Packs that insightface downloads by itself, and their recognisers; for non-commercial research only."""
+
+#: `sys.stdout` is the whole process's: of two threads that swap it, the later would put the other's back for good.
+_LOCK = threading.Lock()
 
 
 class ArcFaceEmbedder(RawBatchEmbedder):
@@ -134,7 +138,7 @@ def insightface_root() -> Path:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep insightface's prints off standard output; its download bar goes to standard error and stays."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _LOCK, contextlib.redirect_stdout(io.StringIO()):
         yield
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from typing import Any
+
 import numpy as np
 import pytest
 
-from maskfix.align.mesh import five_from_mesh, mask_points_from_mesh
-from maskfix.base import InputError
+from maskfix.align.mesh import MeshDetector, five_from_mesh, mask_points_from_mesh
+from maskfix.base import InputError, UInt8Array
 from maskfix.data import canonical_face
 from tests.align.faces import similarity
 
@@ -59,3 +63,58 @@ def test_wrong_mesh(mesh: np.ndarray) -> None:
     for reduce in (five_from_mesh, mask_points_from_mesh):
         with pytest.raises(InputError, match=r"mesh: expected shape \(468, \*\)"):
             reduce(mesh)
+
+
+class Meeting:
+    """MediaPipe's `process` for two threads, which meet in it if nothing keeps them apart; the second leaves last."""
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+        self.met, self.first_left = threading.Event(), threading.Event()
+        self.inside: list[int] = []
+
+    def process(self, picture: UInt8Array) -> Any:
+        self.inside.append(threading.get_ident())
+        if len(self.inside) == 1:
+            self.other.start()
+            # As long as a thread could take to come in here; where it is kept out, the wait ends without it.
+            self.met.wait(0.2)
+        elif self.inside[0] != threading.get_ident() and not self.first_left.is_set():
+            self.met.set()
+            self.first_left.wait(5)
+        return self._process(picture)
+
+    def run(self, detectors: list[MeshDetector], photo: UInt8Array) -> None:
+        self.other = threading.Thread(target=detectors[1].detect, args=([photo],))
+        detectors[0].detect([photo])
+        self.first_left.set()
+        self.other.join()
+
+
+class TestThreads:
+    PHOTO = np.full((32, 32, 3), 127, np.uint8)
+
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_detect_one_after_the_other(self, mesh: MeshDetector, shared: bool) -> None:
+        """MediaPipe's graph ends the process where two are in it; standard error stays what it was."""
+        first = MeshDetector()
+        detectors = [first, first if shared else MeshDetector()]
+        meeting = Meeting(detectors[0]._mesh.process)
+        for detector in detectors:
+            detector._mesh = meeting
+        before = os.fstat(2)
+        meeting.run(detectors, self.PHOTO)
+        assert not meeting.met.is_set()
+        assert len(set(meeting.inside)) == 2
+        assert os.path.samestat(before, os.fstat(2))
+
+
+def test_without_standard_error(mesh: MeshDetector) -> None:
+    """As services have it whose starter closed it."""
+    saved = os.dup(2)
+    os.close(2)
+    try:
+        assert not mesh.detect([TestThreads.PHOTO])[0].ok
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from maskfix.base import EmbedderError, InputError, UInt8Array
+from maskfix.embed import arcface
 from maskfix.embed.arcface import PACKS, ArcFaceEmbedder, insightface_root
 from maskfix.embed.base import Embedder, RawEmbedder, unit_rows
 from tests.embed.onnx_files import RECOGNISER, write_picture_network, write_recogniser
@@ -141,6 +144,25 @@ class TestInit:
     def test_quiet(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ArcFaceEmbedder(path)
         assert capsys.readouterr().out == ""
+
+    def test_threads_that_load_at_once_keep_standard_output(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first leaves while the second is still at it, so that the second would put the first's silence back."""
+        inside, first_left, own = threading.Event(), threading.Event(), sys.stdout
+
+        def load(name: str, **options: Any) -> None:
+            if name == "second":
+                inside.set()
+                first_left.wait(5)
+            else:
+                second.start()
+                inside.wait(0.2)
+
+        monkeypatch.setattr(insightface.model_zoo, "get_model", load)
+        second = threading.Thread(target=arcface._get_model, args=(Path("x.onnx"), "second"))
+        arcface._get_model(Path("x.onnx"), "first")
+        first_left.set()
+        second.join()
+        assert sys.stdout is own
 
     @pytest.mark.parametrize("batch_size", [0, -1])
     def test_batch_size(self, batch_size: int) -> None:
