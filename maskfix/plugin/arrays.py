@@ -14,6 +14,23 @@ from maskfix.plugin.base import Completer, FaceCompletion, LastResult, embed_by_
 from maskfix.plugin.crops import CropFormat
 
 
+def session_device(session: Any) -> str:
+    """Where a session of onnxruntime runs, as torch calls it; the completion follows it there where torch can.
+
+    onnxruntime-gpu is often installed beside a torch without CUDA.
+
+    Args:
+        session: An `InferenceSession`, or what has its `get_providers`.
+
+    Returns:
+        `cuda` or `cpu`.
+    """
+    import torch
+
+    on_cuda = session.get_providers()[:1] == ["CUDAExecutionProvider"]
+    return "cuda" if on_cuda and torch.cuda.is_available() else "cpu"
+
+
 class _ArraySeam:
     """Arrays of crops in, completed for the recogniser behind.
 
@@ -43,7 +60,10 @@ class _ArraySeam:
         def embed(rows: BoolArray) -> Any:
             chosen = np.where(rows[:, None, None, None], completed, pictures)
             if self.form.colour == "grey":
-                return call(self.form.encode_grey(chosen).astype(batch.dtype, copy=False))
+                grey = self.form.encode_grey(chosen)
+                # Whole numbers hold what a network takes only where that is bytes.
+                fits = np.issubdtype(batch.dtype, np.floating) or self.form.network_range == "byte"
+                return call(grey.astype(batch.dtype, copy=False) if fits else grey)
             return call(self.form.convert(self.form.encode(batch, pictures, chosen) if rows.any() else batch))
 
         output, faces = embed_by_mode(self.completer, result, embed)
@@ -116,8 +136,12 @@ class CompletedSession(_ArraySeam):
         if len(input_feed) != 1:
             raise InputError(f"input_feed: expected the crops alone, got {', '.join(input_feed) or 'nothing'}")
         [(name, batch)] = input_feed.items()
-        device = "cuda" if self.inner.get_providers()[:1] == ["CUDAExecutionProvider"] else "cpu"
-        output = self._run(batch, None, lambda crops: self.inner.run(output_names, {name: crops}, run_options), device)
+        output = self._run(
+            batch,
+            None,
+            lambda crops: self.inner.run(output_names, {name: crops}, run_options),
+            session_device(self.inner),
+        )
         return list(output)
 
 

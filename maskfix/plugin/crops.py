@@ -216,9 +216,16 @@ class CropFormat:
         return (grey_crops(pictures)[:, None].astype(np.float32) - np.float32(offset)) / np.float32(scale)
 
     def convert(self, batch: Any) -> Any:
-        """An array or tensor from the caller's range to the network's; itself where they are one."""
+        """An array or tensor from the caller's range to the network's; itself where they are one.
+
+        Whole numbers come out as float32, floats in their own precision.
+        """
         if self.value_range == self.network_range:
             return batch
+        if isinstance(batch, np.ndarray):
+            batch = batch if np.issubdtype(batch.dtype, np.floating) else batch.astype(np.float32)
+        elif not batch.is_floating_point():
+            batch = batch.float()
         (scale, offset), (new_scale, new_offset) = (
             VALUE_RANGES[name] for name in (self.value_range, self.network_range)
         )

@@ -23,6 +23,7 @@ from maskfix.base import (
     check_photo,
 )
 from maskfix.deocclude import Deoccluder, Recut
+from maskfix.plugin.arrays import session_device
 from maskfix.plugin.base import (
     Completer,
     FaceCompletion,
@@ -257,12 +258,9 @@ class CompletedRecogniser:
         raise InputError(f"recogniser: input of {width}x{height}, and insightface aligns multiples of 112 or 128 only")
 
     def _device(self) -> str:
-        """Where the recogniser runs; the completion follows it there where torch can."""
-        import torch
-
+        """Where the recogniser runs."""
         session = getattr(self.recogniser, "session", None)
-        providers = session.get_providers() if session is not None else []
-        return "cuda" if providers[:1] == ["CUDAExecutionProvider"] and torch.cuda.is_available() else "cpu"
+        return "cpu" if session is None else session_device(session)
 
 
 def _check_bgr(name: str, picture: Any) -> None:

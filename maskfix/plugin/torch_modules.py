@@ -151,7 +151,7 @@ class CompletedModule(_Seam):
         """Embed crops.
 
         Args:
-            x: `(N, 3, S, S)` as declared; `(3, S, S)` in a list; a list with None for missing faces; or None.
+            x: `(N, 3, S, S)` as declared; `(3, S, S)`, alone or in a list; a list with None for missing faces; or None.
             args: Passed on to the recogniser.
             landmarks: `(N, 5, 2)` ArcFace points in pixels of the crops, where they are known (`box_landmarks`). A crop
                 by a box says only roughly where they lie: on 80 LFW faces the true points are 11 of 160 pixels from
@@ -159,7 +159,8 @@ class CompletedModule(_Seam):
             kwargs: Passed on to the recogniser.
 
         Returns:
-            What the recogniser returns; for a list, a list of embeddings with None for missing faces.
+            What the recogniser returns; for one crop `(3, S, S)` its row of that, or of each of several outputs; for a
+            list, a list of embeddings with None for missing faces.
 
         Raises:
             InputError: If shape or values are not as declared, or logits were to be fused.
@@ -176,7 +177,10 @@ class CompletedModule(_Seam):
         def embed(rows: BoolArray) -> Any:
             if grey:
                 chosen = np.where(rows[:, None, None, None], completed, pictures)
-                batch = torch.from_numpy(self.form.encode_grey(chosen)).to(x)
+                batch = torch.from_numpy(self.form.encode_grey(chosen)).to(x.device)
+                # Whole numbers hold what a network takes only where that is bytes.
+                if x.is_floating_point() or self.form.network_range == "byte":
+                    batch = batch.to(x.dtype)
             else:
                 batch = self.form.convert(self._replace(x, pictures, completed, rows))
             return self.inner(batch, *args, **kwargs)
@@ -204,7 +208,7 @@ def _each(x: Any, run: Callable[[Tensor], Any]) -> Any:
     if x is None:
         return None
     if not isinstance(x, (list, tuple)):
-        return run(x[None])[0] if isinstance(x, Tensor) and x.ndim == 3 else run(x)
+        return _first(run(x[None])) if isinstance(x, Tensor) and x.ndim == 3 else run(x)
     present = [face for face in x if face is not None]
     if not present:
         return [None] * len(x)
@@ -215,6 +219,14 @@ def _each(x: Any, run: Callable[[Tensor], Any]) -> Any:
     parts = iter(torch.split(output, [len(face) if face.ndim == 4 else 1 for face in present]))
     rows = (None if face is None else next(parts) if face.ndim == 4 else next(parts)[0] for face in x)
     return list(rows)
+
+
+def _first(output: Any) -> Any:
+    """What a recogniser made of the first face of a batch, of each output where there are several."""
+    if not isinstance(output, (list, tuple)):
+        return output[0]
+    # A named tuple takes its entries one by one.
+    return getattr(output, "_make", type(output))([rows[0] for rows in output])
 
 
 def box_landmarks(

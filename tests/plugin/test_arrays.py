@@ -56,6 +56,40 @@ class TestSession:
         assert batches(blind) == [2]
         assert [face.used for face in seam.last] == [False, True]
 
+    def test_cuda_that_torch_does_not_have(self, crops: UInt8Array, monkeypatch: pytest.MonkeyPatch) -> None:
+        """onnxruntime-gpu beside a torch for the CPU: completion runs on the CPU, as insightface's seam has it."""
+
+        class OnCuda:
+            def get_providers(self) -> list[str]:
+                return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+            def get_inputs(self) -> list[Any]:
+                return []
+
+            def run(self, names: Any, feed: Any, options: Any = None) -> list[Any]:
+                return [feed["x"].reshape(len(feed["x"]), -1)]
+
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+        blind = green_deoccluder()
+        monkeypatch.setattr("maskfix.deocclude.Deoccluder.from_pretrained", lambda name, device: blind)
+        seam = maskfix.wrap(OnCuda(), layout="arcface_112", value_range="symmetric")
+        [out] = seam.run(None, {"x": blob(crops)})
+        assert [face.used for face in seam.last] == [False, True]
+        assert len(out) == 2
+
+    def test_bytes_for_a_network_of_floats(self, session: Any, crops: UInt8Array) -> None:
+        seam = maskfix.wrap(
+            session,
+            layout="arcface_112",
+            value_range="byte",
+            network_range="fixed_standard",
+            deoccluder=green_deoccluder(),
+        )
+        name, planar = session.get_inputs()[0].name, np.ascontiguousarray(crops.transpose(0, 3, 1, 2))
+        [out], [wanted] = (seam.run(None, {name: batch}) for batch in (planar, planar.astype(np.float32)))
+        np.testing.assert_array_equal(out, wanted)
+
     def test_passes_through(self, session: Any) -> None:
         seam = maskfix.wrap(session, layout="arcface_112", value_range="symmetric", deoccluder=green_deoccluder())
         assert seam.get_inputs()[0].name == session.get_inputs()[0].name
@@ -117,6 +151,21 @@ class TestCallable:
         assert out.shape == (2, 1, 128, 128)
         assert out.dtype == np.float32
         assert 0 <= out.min() < out.max() <= 1
+
+    def test_grey_of_bytes(self) -> None:
+        crops = np.random.default_rng(0).integers(0, 200, (2, 3, 128, 128), dtype=np.uint8)
+        for taken, dtype in (("unit", np.float32), ("byte", np.uint8)):
+            seam = maskfix.wrap(
+                lambda x: x,
+                layout="lightcnn",
+                value_range="byte",
+                network_range=taken,
+                deoccluder=green_deoccluder(),
+            )
+            out = seam(crops)
+            assert out.dtype == dtype
+            np.testing.assert_array_equal(out, seam(crops.astype(np.float32)))
+            assert out.max() > (0.5 if taken == "unit" else 100)
 
     def test_no_array(self) -> None:
         seam = maskfix.wrap(lambda x: x, layout="arcface_112", value_range="byte", deoccluder=green_deoccluder())

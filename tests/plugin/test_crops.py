@@ -6,6 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from maskfix.align import align, transform_points
 from maskfix.base import InputError, UInt8Array, arcface_layout, canonical_layout
@@ -186,6 +187,18 @@ class TestConvert:
         pictures = noise(1, 8)
         form = CropFormat(arcface_layout(112), source, target)
         np.testing.assert_allclose(form.convert(numbers(pictures, source)), numbers(pictures, target), atol=1e-4)
+
+    @pytest.mark.parametrize("target", ["unit", "symmetric", "fixed_standard"])
+    def test_bytes_become_single_precision(self, target: str) -> None:
+        pictures = noise(1, 8)
+        form = CropFormat(arcface_layout(112), "byte", target)
+        converted = form.convert(pictures)
+        assert converted.dtype == np.float32
+        np.testing.assert_array_equal(converted, form.convert(pictures.astype(np.float32)))
+        tensor = form.convert(torch.from_numpy(pictures))
+        assert tensor.dtype == torch.float32
+        np.testing.assert_allclose(tensor.numpy(), converted, atol=1e-6)
+        assert form.convert(pictures.astype(np.float16)).dtype == np.float16
 
     def test_grey_is_opencvs_over_255(self) -> None:
         pictures = noise(2, 128)

@@ -254,6 +254,14 @@ class TestLightCnn:
         assert logits.shape == (2, 7)
         assert feature.shape == (2, 256)
         torch.testing.assert_close(feature, run(wrapped(net, layout="lightcnn", mode=mode), x))
+        alone = run(seam, x[1])
+        assert isinstance(alone, tuple)
+        torch.testing.assert_close(alone, (logits[1], feature[1]))
+
+    def test_bytes(self, net: nn.Module, colour: UInt8Array) -> None:
+        seam = wrapped(net, layout="lightcnn", value_range="byte", network_range="unit")
+        pictures = torch.from_numpy(colour).permute(0, 3, 1, 2)
+        assert torch.equal(run(seam, pictures), run(seam, pictures.float()))
 
 
 class Mean(nn.Module):
