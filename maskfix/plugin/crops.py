@@ -295,13 +295,17 @@ def _recutting(pictures: UInt8Array, crops: UInt8Array, matrices: DoubleArray, r
         matrices: `(N, 2, 3)` from picture to crop; likewise.
         reader: What reads.
     """
+    size = crops.shape[1]
+    layout, factor = canonical_layout(size), size / reader.size
 
     def recut(rows: BoolArray) -> UInt8Array:
-        moves = estimate_similarity(reader.read(crops[rows]), reader.layout.array)
+        # A reader has a size of its own; canonical crops of all sizes are one, scaled about its corner.
+        shown = crops[rows] if factor == 1 else to_canonical(pictures[rows], matrices[rows] / factor, reader.size)
+        moves = estimate_similarity(reader.read(shown) * factor, layout.array)
         moved = moves[:, :, :2] @ matrices[rows]
         moved[:, :, 2] += moves[:, :, 2]
         matrices[rows] = moved
-        crops[rows] = to_canonical(pictures[rows], moved, crops.shape[1])
+        crops[rows] = to_canonical(pictures[rows], moved, size)
         return crops[rows]
 
     return recut

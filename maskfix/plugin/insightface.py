@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.align import READING_ROUNDS, Find, align, fit_layout, paste, same_faces
+from maskfix.align import READING_ROUNDS, Find, align, fit_layout, invert_affine, paste, same_faces
 from maskfix.base import (
     BoolArray,
     CropLayout,
@@ -108,7 +108,7 @@ class CompletedRecogniser:
         _check_bgr("img", img)
         blind = self.completer.deoccluder(self._device())
         five = np.stack([_landmarks(face) for face in faces])
-        before = _canonical(img, five, blind)
+        before = _canonical(img, five, blind.layout)
         moved = np.zeros(len(faces), np.bool_)
         recut = self._recut(img, five, before, moved)
         result = self.completer.complete(before.copy(), self._device(), recut)
@@ -116,17 +116,15 @@ class CompletedRecogniser:
         moved &= self.completer.occluded(result.completion.coverage)
         if self.find is not None:
             moved |= self._refine(img, five, before, result, self.find)
-        layout, completed = self._layout(), result.completion.images
+        completed = result.completion.images
 
         def embed(rows: BoolArray) -> NDArray[Any]:
-            # Most faces pass untouched, and the map is for the others.
-            matrix = relate(layout, canonical_layout(blind.size)) if rows.any() else None
             return np.stack(
                 [
                     self._embed_completed(
-                        img, five[i] if moved[i] else np.asarray(face.kps), matrix, before[i], completed[i]
+                        img, five[i] if moved[i] else np.asarray(face.kps), five[i], before[i], completed[i]
                     )
-                    if rows[i] and matrix is not None
+                    if rows[i]
                     else np.asarray(self.recogniser.get(img, face))
                     for i, face in enumerate(faces)
                 ]
@@ -153,8 +151,10 @@ class CompletedRecogniser:
         def recut(rows: BoolArray) -> UInt8Array:
             # Cut here and not by the reader: the photograph is BGR, and is not turned around for a few crops.
             for _ in range(READING_ROUNDS):
-                five[rows] = reader.follow(before[rows], five[rows])
-                before[rows] = _canonical(img, five[rows], blind)
+                # A reader has a size of its own, whatever the completing network's.
+                shown = before[rows] if reader.size == blind.size else _canonical(img, five[rows], reader.layout)
+                five[rows] = reader.follow(shown, five[rows])
+                before[rows] = _canonical(img, five[rows], blind.layout)
             moved[rows] = True
             return before[rows]
 
@@ -188,19 +188,32 @@ class CompletedRecogniser:
         moved[rows] = (again != five[rows].astype(np.float32)).any((1, 2))
         if moved.any():
             five[moved] = again[moved[rows]]
-            before[moved] = _canonical(img, five[moved], blind)
+            before[moved] = _canonical(img, five[moved], blind.layout)
             second: Any = zip(result.completion, blind.complete(before[moved]), strict=True)
             for whole, part in second:
                 whole[moved] = part
         return moved
 
     def _embed_completed(
-        self, img: NDArray[Any], five: NDArray[Any], matrix: NDArray[Any], before: UInt8Array, after: UInt8Array
+        self, img: NDArray[Any], kps: NDArray[Any], five: DoubleArray, before: UInt8Array, after: UInt8Array
     ) -> NDArray[Any]:
-        """Embed the library's own crop with the completion in it, where the network saw something to complete."""
+        """Embed the library's own crop with the completion in it, where the network saw something to complete.
+
+        Args:
+            img: `(H, W, 3)` uint8 BGR.
+            kps: `(5, 2)` the points that the recogniser's crop is cut by.
+            five: `(5, 2)` the points that the canonical crop was cut by.
+            before: `(S, S, 3)` uint8 RGB, the canonical crop before completion.
+            after: `(S, S, 3)` uint8 RGB, after it.
+        """
         from insightface.utils import face_align
 
-        crop_bgr = face_align.norm_crop(img, landmark=five, image_size=self.recogniser.input_size[0])
+        layout, canonical = self._layout(), canonical_layout(len(before))
+        matrix = relate(layout, canonical)
+        if not np.array_equal(kps, five):
+            back = invert_affine(fit_layout(kps, layout))
+            matrix = fit_layout(five, canonical) @ np.vstack([back, [0, 0, 1]])
+        crop_bgr = face_align.norm_crop(img, landmark=kps, image_size=self.recogniser.input_size[0])
         crop_bgr = from_canonical(crop_bgr, before[..., ::-1], after[..., ::-1], matrix)
         return np.asarray(self.recogniser.get_feat(crop_bgr)).flatten()
 
@@ -273,9 +286,9 @@ def _check_bgr(name: str, picture: Any) -> None:
     check_photo(name, picture)
 
 
-def _canonical(img: NDArray[Any], five: NDArray[Any], blind: Deoccluder) -> UInt8Array:
+def _canonical(img: NDArray[Any], five: NDArray[Any], layout: CropLayout) -> UInt8Array:
     """Canonical crops of a BGR photograph, `(N, S, S, 3)` uint8 RGB."""
-    crops_bgr = np.stack([align(img, points, blind.layout)[0] for points in five])
+    crops_bgr = np.stack([align(img, points, layout)[0] for points in five])
     return np.ascontiguousarray(crops_bgr[..., ::-1])
 
 

@@ -57,6 +57,19 @@ def test_an_occluded_face_goes_where_the_layout_has_it(crops: UInt8Array) -> Non
     assert (after[1][80 - DOWN - 3, 50 - RIGHT] == PAINT).all()
 
 
+def test_read_at_the_readers_size(crops: UInt8Array) -> None:
+    """A network of 256 pixels with the reader of 128 completes and moves a face as one of 128 does."""
+    form = CropFormat(load_layout("arcface_112"), "byte", "byte")
+    small, large = (
+        form.complete(Completer(green_deoccluder(size, shifting_reader(RIGHT, DOWN))), crops) for size in (128, 256)
+    )
+    np.testing.assert_array_equal(large[0][0], crops[0])
+    difference = np.abs(large[0][1].astype(int) - small[0][1]).max(-1)
+    # Rims of the green differ, as the larger network sees them finer.
+    assert (difference[8:-8, 8:-8] > 1).mean() < 0.06
+    assert large[1].images.shape == (2, 256, 256, 3)
+
+
 @pytest.mark.parametrize("mode", ["always", "observe", "fuse"])
 def test_a_face_without_occlusion_stays_in_its_place(crops: UInt8Array, mode: str) -> None:
     plain, _ = completed(crops, None, mode=mode)

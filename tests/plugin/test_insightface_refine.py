@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 import maskfix
 from maskfix.base import UInt8Array
-from tests.plugin.worlds import batches, by_place, completed_112, early_green_deoccluder, green_deoccluder
+from tests.plugin.worlds import (
+    GREEN,
+    PAINT,
+    batches,
+    by_place,
+    completed_112,
+    early_green_deoccluder,
+    green_deoccluder,
+)
 from tests.readers import shifting_reader
 
 pytest.importorskip("insightface")
@@ -107,6 +115,45 @@ class TestRefine:
         np.testing.assert_array_equal(clean.embedding, expected[0].embedding)
         assert clean.completion.landmarks is None
         assert len(watched.seen) == 2
+
+    @pytest.mark.parametrize("mode", ["always", "observe"])
+    def test_read_but_not_occluded__the_completion_stays_where_it_was_seen(
+        self, app: Any, face: UInt8Array, five: NDArray[Any], monkeypatch: pytest.MonkeyPatch, mode: str
+    ) -> None:
+        """The library's crop is cut by the detector's points then, the completed one by those that were read."""
+        spotted = face.copy()
+        x, y = five[3:].mean(0).astype(int)
+        spotted[y - 7 : y + 7, x - 10 : x + 10] = GREEN
+        [kps] = (found.kps for found in app.get(np.ascontiguousarray(spotted[..., ::-1])))
+        seen: list[UInt8Array] = []
+        recogniser = app.models["recognition"]
+        original = type(recogniser).get_feat
+        monkeypatch.setattr(type(recogniser), "get_feat", lambda self, x: seen.append(x) or original(self, x))
+        crops = []
+        for reader in (None, shifting_reader(9, -6)):
+            maskfix.attach(app, mode=mode, deoccluder=green_deoccluder(reader=reader), hidden=False)
+            [told] = app.get(np.ascontiguousarray(spotted[..., ::-1]))
+            maskfix.detach(app)
+            assert not told.completion.occluded
+            assert told.completion.coverage > 0
+            np.testing.assert_array_equal(told.kps, kps)
+            crops.append(seen[-1].astype(int))
+        plain, read = crops
+        paint = np.abs(plain[..., ::-1] - PAINT).sum(-1) < 12
+        assert paint.sum() > 50
+        # Two warps round the rim of the patch to either side.
+        assert (np.abs(plain - read).sum(-1)[paint] < 12).mean() > 0.97
+        assert (np.abs(plain - read).sum(-1) > 60).sum() < 0.1 * paint.sum()
+
+    def test_read_at_the_readers_size(self, app: Any, both_bgr: UInt8Array, expected: list[Any]) -> None:
+        """A network of 256 pixels with the reader of 128."""
+        reader = shifting_reader(2, -3)
+        seam = maskfix.wrap(app.models["recognition"], deoccluder=green_deoccluder(256, reader))
+        masked = type(expected[1])(dict(expected[1]))
+        seam.get(both_bgr, masked)
+        [five] = reader.correct([np.ascontiguousarray(both_bgr[..., ::-1])], expected[1].kps[None])
+        np.testing.assert_allclose(masked.completion.landmarks, five, atol=1e-3)
+        assert masked.completion.crop.shape == (256, 256, 3)
 
     def test_surely_clean__one_pass_of_the_encoder_and_nothing_read(
         self, app: Any, both_bgr: UInt8Array, expected: list[Any]
