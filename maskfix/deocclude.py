@@ -111,13 +111,15 @@ class Deoccluder:
         state, row = load_weights(name)
         if row.arch not in list_networks():
             raise WeightsError(f"{name}: made for network {row.arch!r}; known: {', '.join(list_networks())}")
-        network = create_network(row.arch)
+        # Nothing is drawn at random on the way: that would move the user's generator.
+        with torch.device("meta"):
+            network = create_network(row.arch)
         try:
             own, early = split_early_look(state, network.config)
             load_narrower(network, own)
         except RuntimeError as error:
             raise WeightsError(f"{name}: does not fit network {row.arch}; fetch the release again") from error
-        return cls(network, row, device, batch_size, early, reader)
+        return cls(network.float(), row, device, batch_size, early, reader)
 
     @property
     def reader(self) -> LandmarkReader | None:

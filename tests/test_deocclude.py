@@ -314,6 +314,18 @@ class TestFromPretrained:
             assert blind.weights.name == "cadf_small_128.test"
             np.testing.assert_allclose(blind.complete(crops).occlusion, expected.occlusion, atol=0.02)
 
+    def test_the_users_generator_and_default_type_stay_out_of_it(self, folder: Path) -> None:
+        crops = smooth(1)
+        expected = Deoccluder.from_pretrained("cadf_small_128.test", device="cpu").complete(crops)
+        before = torch.get_rng_state()
+        torch.set_default_dtype(torch.float64)
+        try:
+            found = Deoccluder.from_pretrained("cadf_small_128.test", device="cpu").complete(crops)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert torch.equal(torch.get_rng_state(), before)
+        np.testing.assert_array_equal(found.images, expected.images)
+
     def test_weights_from_before_the_expansions(self, folder: Path) -> None:
         """They give the pictures that they gave; weights that lack anything else are refused."""
         whole = network(seed=3)
@@ -357,6 +369,12 @@ class TestFromPretrained:
         with pytest.raises(WeightsError, match="does not fit network cadf_base_128") as caught:
             Deoccluder.from_pretrained("cadf_base_128.test", device="cpu")
         assert "\n" not in str(caught.value)
+
+
+def test_the_callers_network_can_still_be_trained() -> None:
+    own = network(seed=3)
+    Deoccluder(own, device="cpu").complete(smooth(1))
+    assert all(weight.requires_grad for weight in own.parameters())
 
 
 def test_complete__not_composed(varied: Deoccluder) -> None:

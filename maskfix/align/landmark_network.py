@@ -44,7 +44,9 @@ class LandmarkNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.size = _SIZE
-        self.register_buffer("layout", torch.tensor(canonical_layout(_SIZE).array, dtype=torch.float32), False)
+        # Of no weights file: it is there even where the network is built on the meta device, to be loaded.
+        layout = torch.tensor(canonical_layout(_SIZE).array, dtype=torch.float32, device="cpu")
+        self.register_buffer("layout", layout, False)
         blocks: list[nn.Module] = [_Convolution(3, _WIDTHS[0], 5, 2)]
         for before, width in pairwise(_WIDTHS):
             blocks += [_Convolution(before, width, 3, 2), _Residual(width)]

@@ -62,7 +62,7 @@ class LandmarkReader:
         self.layout = canonical_layout(self.size)
         self.weights = weights
         self.device = torch.device(resolve_device(device))
-        self._network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "landmarks_128", device: str = "auto") -> LandmarkReader:
@@ -76,17 +76,21 @@ class LandmarkReader:
             WeightsError: If the weights are unknown, missing, have a wrong hash or are those of another network.
             InputError: If the device is not there.
         """
+        import torch
+
         from maskfix.align.landmark_network import NETWORKS, create_landmark_network
 
         state, row = load_weights(name)
         if row.arch not in NETWORKS:
             raise WeightsError(f"{name}: made for network {row.arch!r}; known: {', '.join(NETWORKS)}")
-        network = create_landmark_network(row.arch)
+        # Nothing is drawn at random on the way: that would move the user's generator.
+        with torch.device("meta"):
+            network = create_landmark_network(row.arch)
         try:
-            network.load_state_dict(state)
+            network.load_state_dict(state, assign=True)
         except RuntimeError as error:
             raise WeightsError(f"{name}: does not fit network {row.arch}; fetch the release again") from error
-        return cls(network, row, device)
+        return cls(network.float(), row, device)
 
     def read(self, crops: UInt8Array) -> FloatArray:
         """Landmarks of faces in crops.

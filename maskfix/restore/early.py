@@ -83,9 +83,9 @@ class EarlyLook(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.widths = config.widths[FIRST_LEVEL:]
-        self.register_buffer("weight", torch.zeros(sum(self.widths)))
-        self.register_buffer("bias", torch.zeros(()))
-        self.register_buffer("limit", torch.zeros(()))
+        self.register_buffer("weight", torch.zeros(sum(self.widths), dtype=torch.float32))
+        self.register_buffer("bias", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("limit", torch.zeros((), dtype=torch.float32))
 
     def forward(self, features: list[Tensor]) -> EarlySight:
         """Look at the encoder's maps, finest first, as `Encoder` gives them."""

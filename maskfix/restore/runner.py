@@ -42,7 +42,7 @@ class NetworkRunner:
         self, network: CompletionNetwork, device: torch.device, batch_size: int, early: EarlyLook | None = None
     ) -> None:
         self.size = network.config.size
-        self.network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.early = early.eval().to(device) if early is not None else None
         self._device = device
         self._batch_size = batch_size

@@ -12,7 +12,8 @@ def load_narrower(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load weights of this network, or of one that lacks some of its expansions and gives the same pictures.
 
     Args:
-        module: A `CompletionNetwork`, or its encoder or decoder.
+        module: A `CompletionNetwork`, or its encoder or decoder. One on the meta device takes over the tensors
+            themselves, with nought for all that is lacking: enough to run, not to train.
         weights: What the narrower one's `state_dict` gave.
 
     Raises:
@@ -25,7 +26,8 @@ def load_narrower(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
         >>> narrow = CompletionNetwork(replace(wide.config, encoder_expansions=(), decoder_expansions=()))
         >>> load_narrower(wide, narrow.state_dict())
     """
-    module.load_state_dict(widen(weights, module.state_dict()))
+    like = module.state_dict()
+    module.load_state_dict(widen(weights, like), assign=any(value.is_meta for value in like.values()))
 
 
 def widen(weights: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -40,8 +42,8 @@ def widen(weights: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str
     known = {""} | {_expansion_of(name) for name in weights}
     added = {name: value for name, value in like.items() if _expansion_of(name) not in known}
     for name, value in added.items():
-        if name.removeprefix(_expansion_of(name)) in (".norm.weight", ".norm.bias"):
-            added[name] = torch.zeros_like(value)
+        if value.is_meta or name.removeprefix(_expansion_of(name)) in (".norm.weight", ".norm.bias"):
+            added[name] = torch.zeros_like(value, device="cpu" if value.is_meta else value.device)
     return added | dict(weights)
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from maskfix import read_image
 from maskfix.align import LandmarkReader, align, fit_layout, invert_affine, load_detector, transform_points
+from maskfix.align.landmark_network import create_landmark_network
 from maskfix.base import InputError, WeightsError, canonical_layout
 from maskfix.occlude import PAPER_KINDS, Occluder, folder_templates
 from maskfix.weights import list_weights, save_weights
@@ -37,6 +39,12 @@ def test_read__points_of_each_crop() -> None:
 def test_read__refusals(wrong: np.ndarray) -> None:
     with pytest.raises(InputError, match="crops"):
         shifting_reader().read(wrong)
+
+
+def test_the_callers_network_can_still_be_trained() -> None:
+    network = create_landmark_network()
+    LandmarkReader(network, device="cpu").read(np.zeros((1, 128, 128, 3), np.uint8))
+    assert all(weight.requires_grad for weight in network.parameters())
 
 
 def test_correct__in_pixels_of_the_photograph_round_by_round() -> None:
@@ -85,6 +93,19 @@ def test_from_pretrained__a_file_of_another_network(tmp_path: Path) -> None:
     save_weights(tmp_path / "b.safetensors", part, "landmarks_128")
     with pytest.raises(WeightsError, match="does not fit"):
         LandmarkReader.from_pretrained(tmp_path / "b.safetensors", "cpu")
+
+
+def test_from_pretrained__the_users_generator_and_default_type_stay_out_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "landmarks_128.tiny.safetensors"
+    save_weights(path, shifting_reader(1, 2)._network.state_dict(), "landmarks_128")
+    before = torch.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        points = LandmarkReader.from_pretrained(path, "cpu").read(np.zeros((1, 128, 128, 3), np.uint8))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_allclose(points[0], LAYOUT.array + np.array([1, 2]), atol=0.01)
 
 
 @pytest.mark.skipif(

@@ -41,6 +41,10 @@ def test_load_narrower__adds_nothing_and_each_expansion_could(small: CompletionN
             assert not torch.equal(woken(x).images[0], expected), name
         load_narrower(woken, plain.state_dict())
         torch.testing.assert_close(woken(x).images[0], expected)
+        with torch.device("meta"):
+            unbuilt = create_network("cadf_small_128").eval()
+        load_narrower(unbuilt, plain.state_dict())
+        torch.testing.assert_close(unbuilt(x).images[0], expected)
 
 
 def test_load_narrower__refuses_what_is_no_narrower_network(small: CompletionNetwork) -> None:
