@@ -21,10 +21,9 @@ from maskfix.base import (
     FloatArray,
     UInt8Array,
     arcface_layout,
-    check_choice,
 )
 from maskfix.embed.base import RawBatchEmbedder, fill_batch
-from maskfix.embed.onnx_network import DEVICES, first_line, onnx_sha256, providers
+from maskfix.embed.onnx_network import check_device, first_line, onnx_sha256, providers
 from maskfix.embed.sessions import reopen_sessions
 from maskfix.embed.unscaled import Output, unscaled_output
 
@@ -51,7 +50,8 @@ class ArcFaceEmbedder(RawBatchEmbedder):
     Args:
         source: Path of an ONNX file, or the name of a pack; the pack is fetched by insightface's own download into
             `models` of `insightface_root()` when it is not there.
-        device: "auto", "cpu" or "cuda". CUDA is used where onnxruntime offers it; `device` then says what came of it.
+        device: "auto", "cpu", "cuda" or "cuda:N". CUDA is used where onnxruntime offers it; `device` then says what
+            came of it.
         batch_size: Crops per call of the network, at least 1.
 
     Raises:
@@ -67,7 +67,7 @@ class ArcFaceEmbedder(RawBatchEmbedder):
     """
 
     def __init__(self, source: str | Path, device: str = "auto", batch_size: int = 64) -> None:
-        check_choice("device", device, DEVICES)
+        check_device(device)
         super().__init__(batch_size)
         text = str(source)
         order = providers(device)
@@ -151,7 +151,7 @@ def _insightface() -> Any:
     return insightface
 
 
-def _recogniser(path: Path, order: list[str]) -> Any:
+def _recogniser(path: Path, order: list[Any]) -> Any:
     """What insightface makes of a file, or None where that is no recogniser.
 
     Raises:
@@ -180,7 +180,7 @@ def _get_model(path: Path, name: str, **options: Any) -> Any:
     return model
 
 
-def _pack_recogniser(pack: str, order: list[str]) -> tuple[Path, Any]:
+def _pack_recogniser(pack: str, order: list[Any]) -> tuple[Path, Any]:
     """The recogniser among a pack's files, downloaded by insightface where the pack is missing."""
     folder = insightface_root() / "models" / pack
     if not folder.is_dir():
@@ -200,7 +200,7 @@ def _pack_recogniser(pack: str, order: list[str]) -> tuple[Path, Any]:
     )
 
 
-def _declared_recogniser(folder: Path, order: list[str]) -> tuple[Path, Any] | None:
+def _declared_recogniser(folder: Path, order: list[Any]) -> tuple[Path, Any] | None:
     """The recogniser that a pack's manifest names, with its preprocessing; None where there is no manifest.
 
     Packs since insightface 2 say how values are scaled and which hash the file has; by path alone both would be lost.

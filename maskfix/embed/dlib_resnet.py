@@ -74,6 +74,10 @@ class DlibEmbedder(RawBatchEmbedder):
         self.sha256 = file_sha256(self.path)
         self._network = _open(self.path)
 
+    def __reduce__(self) -> tuple[type[DlibEmbedder], tuple[int]]:
+        """A pickled copy opens dlib's weights where it is unpickled: the network itself cannot be pickled."""
+        return type(self), (self._batch_size,)
+
     def _run(self, crops: UInt8Array) -> Any:
         """One batch through the network."""
         return self._network.compute_face_descriptor(list(np.ascontiguousarray(crops)))

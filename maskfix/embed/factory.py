@@ -93,7 +93,7 @@ def load(spec: str, device: str = "auto", batch_size: int = 64) -> Embedder:
 
     Args:
         spec: One of `list_embedders()`, with the path or the pack name filled in.
-        device: "auto", "cpu" or "cuda"; a recogniser whose runtime has no CUDA runs on the CPU.
+        device: "auto", "cpu", "cuda" or "cuda:N"; a recogniser whose runtime has no CUDA runs on the CPU.
         batch_size: Crops per call of the network, at least 1.
 
     Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import warnings
 from functools import cached_property
 from pathlib import Path
@@ -30,8 +31,6 @@ from maskfix.weights import file_sha256
 COLOURS = ("rgb", "bgr", "grey")
 """Channel orders that a network may want; grey is one channel, with OpenCV's weights."""
 
-DEVICES = ("auto", "cpu", "cuda")
-
 KEYS = ("layout", "range", "colour", "output")
 """What may stand behind the question mark of `onnx:PATH?...`."""
 
@@ -49,7 +48,8 @@ class OnnxEmbedder(RawBatchEmbedder):
         value_range: What the pixel values 0 and 255 become; (x - 127.5) / 127.5 is (-1, 1).
         colour: `rgb`, `bgr` or `grey`.
         output: Name of the output that is the embedding; needed where there are several.
-        device: `auto`, `cpu` or `cuda`. CUDA is used where onnxruntime offers it; `device` then says what came of it.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`. CUDA is used where onnxruntime offers it; `device` then says what
+            came of it.
         batch_size: Crops per call of the network, at least 1; a network of one batch size keeps its own, and one that
             was exported for one face, whatever its input says, gets one at a time.
 
@@ -77,7 +77,7 @@ class OnnxEmbedder(RawBatchEmbedder):
         device: str = "auto",
         batch_size: int = 64,
     ) -> None:
-        check_choice("device", device, DEVICES)
+        check_device(device)
         check_choice("colour", colour, COLOURS)
         super().__init__(batch_size)
         if not (all(math.isfinite(end) for end in value_range) and value_range[0] < value_range[1]):
@@ -85,6 +85,7 @@ class OnnxEmbedder(RawBatchEmbedder):
         self.path = Path(path).expanduser()
         self.layout, self.name = layout, f"onnx:{self.path.stem}"
         self._range, self._colour = value_range, colour
+        self._asked = device, batch_size
         self._session = _open(self.path, providers(device))
         self.device = "cuda" if "CUDA" in self._session.get_providers()[0] else "cpu"
         self._output = self._find_output(output)
@@ -104,7 +105,7 @@ class OnnxEmbedder(RawBatchEmbedder):
         Args:
             spec: The path; behind a question mark `layout` (needed, see `list_layouts`), `range` (LOW..HIGH, -1..1 when
                 left out), `colour` (`rgb` when left out) and `output`.
-            device: `auto`, `cpu` or `cuda`.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
             batch_size: Crops per call of the network.
 
         Raises:
@@ -120,6 +121,10 @@ class OnnxEmbedder(RawBatchEmbedder):
             )
         except InputError as error:
             raise EmbedderError(f"onnx:{spec}: {error}") from error
+
+    def __reduce__(self) -> tuple[type[OnnxEmbedder], tuple[Any, ...]]:
+        """A pickled copy opens the file where it is unpickled: a session cannot be pickled."""
+        return type(self), (self.path, self.layout, self._range, self._colour, self._output, *self._asked)
 
     def _run_raw(self, crops: UInt8Array) -> NDArray[Any]:
         return self._run(crops, self._raw)
@@ -241,7 +246,7 @@ def parse_range(text: str) -> tuple[float, float]:
         raise InputError(f"range: expected LOW..HIGH such as 0..1, got {text!r}") from error
 
 
-def _open(path: Path, order: list[str]) -> Any:
+def _open(path: Path, order: list[Any]) -> Any:
     """An inference session, quiet about what it dislikes but can run.
 
     Raises:
@@ -260,11 +265,24 @@ def _open(path: Path, order: list[str]) -> Any:
         raise EmbedderError(f"{path}: damaged, or no ONNX file ({first_line(error)})") from error
 
 
-def providers(device: str) -> list[str]:
-    """The onnxruntime providers in order of preference.
+def check_device(device: str) -> None:
+    """Refuse a device that onnxruntime cannot be asked for; it may still be absent.
 
     Args:
-        device: One of `DEVICES`; warns where CUDA is asked for and absent.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        InputError: If it is none of these.
+    """
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
+        raise InputError(f"device: {device!r} is unknown; known: auto, cpu, cuda, cuda:N")
+
+
+def providers(device: str) -> list[Any]:
+    """The onnxruntime providers in order of preference, as an inference session takes them.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; warns where CUDA is asked for and absent.
 
     Raises:
         DependencyError: If onnxruntime is not installed.
@@ -273,11 +291,13 @@ def providers(device: str) -> list[str]:
         import onnxruntime
     except ImportError as error:
         raise DependencyError("ONNX recognisers need onnxruntime: pip install maskfix") from error
-    if device == "cpu":
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
         return ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    if device == "cuda":
+        chosen = ("CUDAExecutionProvider", {"device_id": int(number)}) if number else "CUDAExecutionProvider"
+        return [chosen, "CPUExecutionProvider"]
+    if kind == "cuda":
         warnings.warn(
             "this onnxruntime has no CUDA, the recogniser runs on the CPU; install onnxruntime-gpu instead of it",
             stacklevel=3,

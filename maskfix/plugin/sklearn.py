@@ -98,13 +98,15 @@ class DeoccluderTransformer(_CropTransformer):
             X: `(N, S, S, 3)` uint8 RGB in the canonical layout.
 
         Returns:
-            `(N, S, S, 3)` uint8 RGB; faces that are not completed are those of the input, to the bit.
+            `(N, S, S, 3)` uint8 RGB, always a new array; faces that are not completed are those of the input, to the
+            bit.
 
         Raises:
             NotFittedError: Before `fit`.
             InputError: If the crops are wrong.
         """
-        return self.complete(X).images
+        images = self.complete(X).images
+        return images.copy() if images is X else images
 
     def complete(self, X: UInt8Array) -> SeamResult:  # noqa: N803
         """As `transform`, with occlusion maps and coverage; also of faces that the mode leaves alone.

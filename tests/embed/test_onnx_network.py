@@ -15,7 +15,7 @@ from onnx import helper
 
 from maskfix.base import EmbedderError, InputError, UInt8Array, arcface_layout
 from maskfix.embed.base import Embedder, unit_rows
-from maskfix.embed.onnx_network import OnnxEmbedder, onnx_sha256, parse_spec
+from maskfix.embed.onnx_network import OnnxEmbedder, onnx_sha256, parse_spec, providers
 from tests.embed.onnx_files import save
 
 SIZE = 16
@@ -210,10 +210,29 @@ class TestWrongNetworks:
             OnnxEmbedder(path, arcface_layout(32))
         assert "\n" not in str(raised.value)
 
+    @pytest.mark.parametrize("device", ["cuda:", "cuda:x", "cuda:-1", "cpu:0"])
+    def test_no_device(self, device: str) -> None:
+        with pytest.raises(InputError, match=f"device: '{device}' is unknown; known: auto, cpu, cuda, cuda:N"):
+            OnnxEmbedder("x.onnx", LAYOUT, device=device)
+
     @pytest.mark.parametrize("options", [{"batch_size": 0}, {"device": "tpu"}, {"colour": "yuv"}])
     def test_wrong_arguments(self, options: dict[str, Any]) -> None:
         with pytest.raises(InputError, match=next(iter(options))):
             OnnxEmbedder("x.onnx", LAYOUT, **options)
+
+
+class TestProviders:
+    def test_one_of_several_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        monkeypatch.setattr("onnxruntime.get_available_providers", lambda: both)
+        assert providers("auto") == providers("cuda") == both
+        assert providers("cuda:1") == [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]
+        assert providers("cpu") == ["CPUExecutionProvider"]
+
+    def test_without_cuda(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+        with pytest.warns(UserWarning, match="has no CUDA, the recogniser runs on the CPU"):
+            assert OnnxEmbedder(write(tmp_path / "m.onnx")[0], LAYOUT, device="cuda:1").device == "cpu"
 
 
 class TestHash:

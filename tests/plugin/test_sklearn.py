@@ -25,6 +25,7 @@ from maskfix.embed import unit_rows
 from maskfix.plugin.sklearn import DeoccluderTransformer, EmbedderTransformer, recogniser_crops
 from maskfix.restore import create_network
 from maskfix.weights import save_weights
+from tests.embed.onnx_files import write_recogniser
 
 
 class Tiny(torch.nn.Module):
@@ -141,6 +142,12 @@ class TestDeoccluderTransformer:
         assert set(search.cv_results_["param_deoccludertransformer__mode"]) == {"gate", "observe"}
         assert search.cv_results_["mean_test_score"].tolist() == [1, 1]
 
+    def test_what_comes_out_may_be_written_to(self, visible: Deoccluder, crops: UInt8Array) -> None:
+        """Nothing is completed here, and the input must not come back as the output."""
+        out = DeoccluderTransformer(visible).fit_transform(crops)
+        np.testing.assert_array_equal(out, crops)
+        assert not np.shares_memory(out, crops)
+
     def test_input_is_left_alone(self, occluded: Deoccluder, crops: UInt8Array) -> None:
         frozen = crops.copy()
         frozen.setflags(write=False)
@@ -196,6 +203,20 @@ class TestEmbedderTransformer:
             assert [face.used for face in told] == [mode != "observe"] * 8
         unmasked = EmbedderTransformer(Colours(), visible).fit_transform(crops)
         np.testing.assert_array_equal(unmasked, EmbedderTransformer(Colours()).fit_transform(crops))
+
+    @pytest.mark.parametrize("kind", ["dlib", "onnx"])
+    def test_pickled_when_fitted(self, kind: str, tmp_path: Path) -> None:
+        """As joblib.dump does it; a network that cannot be pickled is opened again."""
+        if kind == "dlib":
+            pytest.importorskip("dlib")
+            spec = kind
+        else:
+            file = write_recogniser(tmp_path / "tiny.onnx")
+            spec = f"onnx:{file}?layout=arcface_112&range=0..1&colour=bgr"
+        crops = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
+        fitted = EmbedderTransformer(spec, device="cpu").fit(crops)
+        again = pickle.loads(pickle.dumps(fitted))  # noqa: S301
+        np.testing.assert_array_equal(again.transform(crops), fitted.transform(crops))
 
     def test_recogniser_crops(self) -> None:
         layout = canonical_layout(128)
