@@ -374,12 +374,21 @@ def mix_embeddings(original: Any, completed: Any, share: float, used: BoolArray 
 
 def _mix(original: Any, completed: Any, share: float, library: Any) -> Any:
     """The mixture by NumPy or torch, whichever holds the rows; a row of zeros stays one."""
-    lengths = [library.sqrt((rows * rows).sum(1))[:, None] for rows in (original, completed)]
+    # In half precision the squares of a long vector sum up to infinity.
+    wide = [_at_least_single(rows) for rows in (original, completed)]
+    lengths = [library.sqrt((rows * rows).sum(1))[:, None] for rows in wide]
     first, second = (
         rows / library.where(length > 0, length, library.ones_like(length))
-        for rows, length in zip((original, completed), lengths, strict=True)
+        for rows, length in zip(wide, lengths, strict=True)
     )
     direction = (1 - share) * first + share * second
     length = library.sqrt((direction * direction).sum(1))[:, None]
     wanted = (1 - share) * lengths[0] + share * lengths[1]
     return direction / library.where(length > 0, length, library.ones_like(length)) * wanted
+
+
+def _at_least_single(rows: Any) -> Any:
+    """Rows of half precision in single; others as they are."""
+    if isinstance(rows, torch.Tensor):
+        return rows.to(torch.promote_types(rows.dtype, torch.float32))
+    return rows.astype(np.promote_types(rows.dtype, np.float32), copy=False)

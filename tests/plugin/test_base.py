@@ -272,6 +272,15 @@ class TestMix:
         both = np.random.default_rng(0).normal(size=(2, 3, 8))
         np.testing.assert_allclose(mix_embeddings(*both, share), both[which])
 
+    @pytest.mark.parametrize("kind", ["numpy", "torch"])
+    def test_long_vectors_of_half_precision(self, kind: str) -> None:
+        """The squares of one sum up to more than half precision holds."""
+        rows: Any = np.full((1, 512), 15, np.float16)
+        rows = torch.from_numpy(rows) if kind == "torch" else rows
+        mixed = mix_embeddings(rows, rows, 0.5)
+        assert mixed.dtype == rows.dtype
+        assert abs(np.asarray(mixed, np.float32) - 15).max() < 0.05
+
     def test_zeros_stay_finite(self) -> None:
         assert mix_embeddings(np.zeros((1, 4)), np.zeros((1, 4)), 0.5).tolist() == [[0.0] * 4]
 
