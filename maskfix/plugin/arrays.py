@@ -13,6 +13,8 @@ from maskfix.embed import Embedder, unit_rows
 from maskfix.plugin.base import Completer, FaceCompletion, LastResult, embed_by_mode
 from maskfix.plugin.crops import CropFormat
 
+_CHUNK = 64
+
 
 def session_device(session: Any) -> str:
     """Where a session of onnxruntime runs, as torch calls it; the completion follows it there where torch can.
@@ -187,11 +189,17 @@ class CompletedEmbedder:
             InputError: If the crops have another shape or type.
         """
         check_crops("crops", crops, self.layout.size)
+        # The network's maps are several times the crops: held for all at once, they would take the memory.
+        parts = [self._embed(crops[at : at + _CHUNK]) for at in range(0, max(len(crops), 1), _CHUNK)]
+        self._last.faces = tuple(face for _, faces in parts for face in faces)
+        output = np.concatenate([vectors for vectors, _ in parts])
+        return unit_rows(output) if self.completer.settings.mode == "fuse" else output
+
+    def _embed(self, crops: UInt8Array) -> tuple[FloatArray, list[FaceCompletion]]:
+        """The vectors of some crops, and what is told of each."""
         completed, result = self.form.complete(self.completer, crops)
 
         def embed(rows: BoolArray) -> FloatArray:
             return self.inner.embed(np.where(rows[:, None, None, None], completed, crops) if rows.any() else crops)
 
-        output, faces = embed_by_mode(self.completer, result, embed)
-        self._last.faces = tuple(faces)
-        return unit_rows(output) if self.completer.settings.mode == "fuse" else output
+        return embed_by_mode(self.completer, result, embed)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 import maskfix
 from maskfix.align import align
 from maskfix.base import CropLayout, InputError, UInt8Array, arcface_layout
+from maskfix.deocclude import Deoccluder
 from maskfix.embed import Embedder, load
 from maskfix.plugin import CompletedCallable, CompletedEmbedder, CompletedSession
-from tests.plugin.worlds import batches, green_deoccluder, painted
+from tests.plugin.worlds import GreenNetwork, batches, green_deoccluder, painted
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -195,6 +196,17 @@ class TestEmbedder:
     def test_fuse_stays_unit(self, arcface: Embedder, crops: UInt8Array) -> None:
         out = maskfix.wrap(arcface, mode="fuse", deoccluder=green_deoccluder()).embed(crops)
         np.testing.assert_allclose(np.linalg.norm(out, axis=1), 1, atol=1e-6)
+
+    @pytest.mark.parametrize("mode", ["gate", "fuse"])
+    def test_many_crops_in_parts(self, arcface: Embedder, crops: UInt8Array, mode: str) -> None:
+        """The maps of all crops at once would take several times the memory of the crops."""
+        blind = Deoccluder(GreenNetwork(), device="cpu", batch_size=1000)  # type: ignore[arg-type]
+        seam = maskfix.wrap(arcface, mode=mode, deoccluder=blind)
+        many = crops[[0] * 70 + [1]]
+        out = seam.embed(many)
+        assert batches(blind) == [64, 7]
+        assert [face.used for face in seam.last] == [False] * 70 + [True]
+        np.testing.assert_allclose(out[[0, -1]], seam.embed(crops), atol=1e-5)
 
     def test_layout_is_fixed(self, arcface: Embedder) -> None:
         with pytest.raises(InputError, match="value_range: fixed by an embedder of maskfix"):
