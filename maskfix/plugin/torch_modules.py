@@ -55,7 +55,8 @@ class _Seam(nn.Module):
             numbers = self.form.encode(_numpy(x)[rows], pictures[rows], completed[rows])
             replaced = x.detach().clone()
             replaced[chosen] = torch.from_numpy(numbers).to(x)
-        return replaced
+        # Faces that pass as they are keep their gradients.
+        return torch.where(chosen[:, None, None, None], replaced, x) if x.requires_grad else replaced
 
 
 class CompletionStage(_Seam):
@@ -112,7 +113,9 @@ class CompletedModule(_Seam):
     """A recogniser with the completion before it; itself an `nn.Module`.
 
     Attributes of the recogniser are read and set through it (`classify`, ...); its parameters, `eval()` and `to()` are
-    those of the recogniser. Where no face is completed, the recogniser is given the very tensor that came in.
+    those of the recogniser. Where no face is completed, the recogniser is given the very tensor that came in. Gradients
+    reach the recogniser's parameters, and the crops of faces that are not completed: a completed face, and crops that
+    the seam greys, are constants to them.
 
     Args:
         module: The recogniser; it takes crops and gives embeddings `(N, D)`, or several outputs with the embedding

@@ -176,6 +176,13 @@ class TestFacenet:
         assert gradient.abs().sum() > 0
         resnet.zero_grad()
 
+    def test_gradients_reach_the_crops_of_faces_that_pass(self, x: Tensor) -> None:
+        given = x.clone().requires_grad_()
+        wrapped(Mean(), layout="facenet", value_range="fixed_standard")(given).sum().backward()
+        assert given.grad is not None
+        assert (given.grad[0] > 0).all()
+        assert (given.grad[1] == 0).all()
+
 
 def cv_eroded(mask: Tensor) -> Tensor:
     """A mask without its rim of three pixels, where resampling mixes."""
