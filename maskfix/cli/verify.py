@@ -181,10 +181,12 @@ def run_verify(
         ImageError: If a picture cannot be read or shows no face.
         EmbedderError: If the recogniser is unknown or cannot be loaded.
         WeightsError: If the weights are unknown or damaged.
-        InputError: If a setting is out of range, or the panel cannot be written.
+        InputError: If a setting is out of range, or the panel is one of the pictures or cannot be written.
     """
     if panel is not None:
         check_choice(f"{panel}: figure format", panel.suffix.lower().removeprefix("."), FORMATS)
+        if panel.resolve() in (first.resolve(), second.resolve()):
+            raise InputError(f"{panel}: is a picture to compare; write the panel somewhere else")
     photos = (read_image(first), read_image(second))
     recogniser = load(settings.embedder or default_embedder(), settings.device)
     threshold = (

@@ -261,6 +261,23 @@ def test_bad_input__one_line_and_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["a.png", "b.png", "deep/../b.png", "link.png"])
+def test_panel_over_a_picture__refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "deep").mkdir()
+    pictures = {picture: (folder / picture).read_bytes() for picture in ("a.png", "b.png")}
+    for picture, body in pictures.items():
+        (tmp_path / picture).write_bytes(body)
+    (tmp_path / "link.png").symlink_to("a.png")
+    monkeypatch.chdir(tmp_path)
+    assert called(monkeypatch, "verify", "a.png", "b.png", "--panel", tmp_path / name) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / name}: is a picture to compare; write the panel somewhere else\n"
+    )
+    assert {picture: (tmp_path / picture).read_bytes() for picture in pictures} == pictures
+
+
 class TestThresholds:
     def test_key_is_name_and_hash(self, tmp_path: Path) -> None:
         [row] = [row for row in json.loads(TABLE.read_text())["thresholds"] if row["embedder"] == "dlib"]
