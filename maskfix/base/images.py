@@ -39,11 +39,17 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         `(H, W, 3)` uint8 RGB. Alpha is composed onto black.
 
     Raises:
-        ImageError: If the file is missing, truncated, too large or no picture.
+        ImageError: If the file is missing, truncated, too large, no picture, or of numbers whose range is not known.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    if not isinstance(path, str | os.PathLike):
+        raise ImageError(f"picture: expected the path of a file, got {type(path).__name__}")
+    if str(path).startswith(("http://", "https://")):
+        raise ImageError(f"{path}: is a web address; download the picture and give its path")
     path = Path(path)
+    if path.is_dir():
+        raise ImageError(f"{path}: is a folder; give a picture")
     if not path.is_file():
         raise ImageError(f"{path}: no such picture")
     try:
@@ -56,7 +62,11 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
                     raise ImageError(f"{path}: {size} is more than {max_pixels} pixels; scale it down first")
                 picture.load()
                 turned = ImageOps.exif_transpose(picture)
-                return _to_rgb(np.asarray(turned), turned)
+                array = np.asarray(turned)
+                if array.dtype.kind == "f" or (turned.mode == "I" and (array.min() < 0 or array.max() > 0xFFFF)):
+                    kind = f"{array.dtype} numbers (mode {turned.mode})"
+                    raise ImageError(f"{path}: holds {kind}, whose range is not known; convert it to 8 bit first")
+                return _to_rgb(array, turned)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not a picture that can be read (JPEG, PNG, BMP, TIFF, WebP)") from error
     except Image.DecompressionBombError as error:
@@ -68,7 +78,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
 
 
 def _to_rgb(array: NDArray[Any], picture: Any) -> UInt8Array:
-    """Convert what Pillow decoded to uint8 RGB; 16-bit and float values keep their most significant bits."""
+    """Convert what Pillow decoded to uint8 RGB; 16-bit values keep their most significant bits."""
     from PIL import Image
 
     # By kind and size, not by dtype: big-endian TIFF files come as `>u2`.

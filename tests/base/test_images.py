@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +87,26 @@ class TestReadImage:
     def test_16_bit_grey_of_the_other_byte_order(self, tmp_path: Path) -> None:
         values = (np.arange(24 * 32, dtype=np.uint32) * 85).astype(np.uint16).reshape(24, 32)
         (tmp_path / "a.tif").write_bytes(big_endian_tiff(values))
+        expected = np.repeat((values // 256).astype(np.uint8)[..., None], 3, axis=2)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
+
+    @pytest.mark.parametrize(
+        ("values", "kind"),
+        [
+            (np.linspace(0, 1, 16, dtype=np.float32), r"float32 numbers \(mode F\)"),
+            (np.linspace(0, 255, 16, dtype=np.float32), r"float32 numbers \(mode F\)"),
+            (np.arange(16, dtype=np.int32) * 65_536, r"int32 numbers \(mode I\)"),
+            (np.arange(16, dtype=np.int32) - 1, r"int32 numbers \(mode I\)"),
+        ],
+    )
+    def test_numbers_of_unknown_range(self, tmp_path: Path, values: np.ndarray, kind: str) -> None:
+        Image.fromarray(values.reshape(4, 4)).save(tmp_path / "a.tif")
+        with pytest.raises(ImageError, match=rf"a\.tif: holds {kind}, whose range is not known; convert it to 8 bit"):
+            read_image(tmp_path / "a.tif")
+
+    def test_16_bit_grey_in_32_bits(self, tmp_path: Path) -> None:
+        values = np.arange(16, dtype=np.int32).reshape(4, 4) * 4369
+        Image.fromarray(values).save(tmp_path / "a.tif")
         expected = np.repeat((values // 256).astype(np.uint8)[..., None], 3, axis=2)
         np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
 
@@ -171,10 +192,17 @@ class TestReadImage:
         with pytest.raises(ImageError, match=r"a\.jpg: not a picture that can be read \(JPEG, PNG"):
             read_image(tmp_path / "a.jpg")
 
-    def test_missing_or_folder(self, tmp_path: Path) -> None:
-        for path in (tmp_path / "a.jpg", tmp_path):
-            with pytest.raises(ImageError, match=f"{path}: no such picture"):
+    def test_no_file(self, tmp_path: Path) -> None:
+        messages: dict[Any, str] = {
+            tmp_path / "a.jpg": f"{tmp_path}/a.jpg: no such picture",
+            tmp_path: f"{tmp_path}: is a folder; give a picture",
+            "https://x.org/a.jpg": "https://x.org/a.jpg: is a web address; download the picture and give its path",
+            None: "picture: expected the path of a file, got NoneType",
+        }
+        for path, message in messages.items():
+            with pytest.raises(ImageError) as raised:
                 read_image(path)
+            assert str(raised.value) == message
 
     def test_too_large(self, tmp_path: Path, ramp: UInt8Array) -> None:
         Image.fromarray(ramp).save(tmp_path / "a.png")
