@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -48,13 +49,37 @@ def check_dtype(name: str, array: NDArray[Any], dtype: Any) -> None:
         raise InputError(f"{name}: expected dtype {np.dtype(dtype)}, got {array.dtype}")
 
 
+def _check_picture(name: str, picture: Any) -> None:
+    """Check that pictures come as a NumPy array of uint8, and say how what users have at hand becomes one."""
+    try:
+        check_dtype(name, picture, np.uint8)
+    except InputError as error:
+        raise InputError(f"{error}{_way_out(picture)}") from None
+
+
+def _way_out(picture: Any) -> str:
+    """How to make a NumPy array of uint8 of something else; empty where nobody knows."""
+    library = type(picture).__module__.partition(".")[0]
+    if picture is None or isinstance(picture, str | os.PathLike):
+        return "; read the picture with maskfix.read_image"
+    if library == "PIL":
+        return '; give np.asarray(picture.convert("RGB"))'
+    if library == "torch":
+        return "; give tensor.cpu().numpy() with the channels last"
+    if isinstance(picture, list | tuple):
+        return "; give an array, such as np.stack makes of pictures of one size"
+    if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
+        return "; where x is in [0, 1], give np.rint(255 * x).astype(np.uint8)"
+    return ""
+
+
 def check_photo(name: str, photo: NDArray[Any]) -> None:
     """Check that `photo` is one `uint8` RGB picture `(H, W, 3)` with at least one pixel.
 
     Raises:
-        InputError: If it is not; the message says how to convert grey or RGBA pictures.
+        InputError: If it is not; the message says how to convert what came.
     """
-    check_dtype(name, photo, np.uint8)
+    _check_picture(name, photo)
     if photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
         raise InputError(
             f"{name}: expected uint8 RGB of shape (H, W, 3), got {photo.shape}; "
@@ -73,7 +98,12 @@ def check_crops(name: str, crops: NDArray[Any], size: int | None = None) -> None
     Raises:
         InputError: On a wrong type, number of axes, size or a crop that is not square.
     """
-    check_dtype(name, crops, np.uint8)
+    _check_picture(name, crops)
+    if crops.ndim == 3 and crops.shape[2] == 3:
+        side = "*" if size is None else size
+        raise InputError(
+            f"{name}: expected shape (*, {side}, {side}, 3), got {crops.shape}; give a single crop as crop[None]"
+        )
     check_shape(name, crops, (None, size, size, 3))
     if crops.shape[1] != crops.shape[2]:
         raise InputError(f"{name}: expected square crops, got {crops.shape[1]}x{crops.shape[2]}")

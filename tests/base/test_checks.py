@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from maskfix.base import (
     InputError,
@@ -98,16 +100,50 @@ class TestCrops:
         ("crops", "size", "message"),
         [
             (zeros(2, 8, 8, 3), 16, "crops: expected shape (*, 16, 16, 3), got (2, 8, 8, 3)"),
-            (zeros(8, 8, 3), None, "crops: expected shape (*, *, *, 3), got (8, 8, 3)"),
+            (zeros(8, 8, 3), None, "crops: expected shape (*, *, *, 3), got (8, 8, 3); give a single crop as crop[None]"),
+            (zeros(9, 8, 3), 8, "crops: expected shape (*, 8, 8, 3), got (9, 8, 3); give a single crop as crop[None]"),
             (zeros(2, 3, 8, 8), None, "crops: expected shape (*, *, *, 3), got (2, 3, 8, 8)"),
             (zeros(2, 8, 9, 3), None, "crops: expected square crops, got 8x9"),
-            (zeros(2, 8, 8, 3, dtype=np.float32), 8, "crops: expected dtype uint8, got float32"),
+            (zeros(2, 8, 8, 3, dtype=np.int16), 8, "crops: expected dtype uint8, got int16"),
         ],
     )
     def test_does_not_fit(self, crops: np.ndarray, size: int | None, message: str) -> None:
         with pytest.raises(InputError) as raised:
             check_crops("crops", crops, size)
         assert str(raised.value) == message
+
+
+class TestWayOut:
+    """What is no picture yet, and how it becomes one."""
+
+    @pytest.mark.parametrize("check", [check_photo, check_crops])
+    @pytest.mark.parametrize(
+        ("picture", "message"),
+        [
+            (None, "a NumPy array of uint8, got NoneType; read the picture with maskfix.read_image"),
+            ("a.jpg", "a NumPy array of uint8, got str; read the picture with maskfix.read_image"),
+            (Path("a.jpg"), "a NumPy array of uint8, got PosixPath; read the picture with maskfix.read_image"),
+            (Image.new("L", (4, 4)), 'a NumPy array of uint8, got Image; give np.asarray(picture.convert("RGB"))'),
+            (
+                [zeros(4, 4, 3)],
+                "a NumPy array of uint8, got list; give an array, such as np.stack makes of pictures of one size",
+            ),
+            (
+                zeros(4, 4, 3, dtype=np.float64),
+                "dtype uint8, got float64; where x is in [0, 1], give np.rint(255 * x).astype(np.uint8)",
+            ),
+            (7, "a NumPy array of uint8, got int"),
+        ],
+    )
+    def test_is_in_the_message(self, check: Any, picture: Any, message: str) -> None:
+        with pytest.raises(InputError) as raised:
+            check("photo", picture)
+        assert str(raised.value) == f"photo: expected {message}"
+
+    def test_tensor(self) -> None:
+        torch = pytest.importorskip("torch")
+        with pytest.raises(InputError, match=r"got Tensor; give tensor\.cpu\(\)\.numpy\(\) with the channels last$"):
+            check_photo("photo", torch.zeros(4, 4, 3))
 
 
 class TestRange:
