@@ -115,7 +115,11 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     Raises:
         InputError: If it lies outside or is not a number.
     """
-    if not low <= value <= high:
+    try:
+        inside = low <= value <= high
+    except TypeError:
+        raise InputError(f"{name}: expected a number in [{low}, {high}], got {value!r}") from None
+    if not inside:
         raise InputError(f"{name}: expected a number in [{low}, {high}], got {value}")
 
 

@@ -158,6 +158,13 @@ class TestRange:
         assert str(raised.value) == f"share: expected a number in [0, 1], got {value}"
 
 
+    @pytest.mark.parametrize("value", ["x", "0.5", None])
+    def test_no_number(self, value: Any) -> None:
+        with pytest.raises(InputError) as raised:
+            check_range("share", value, 0, 1)
+        assert str(raised.value) == f"share: expected a number in [0, 1], got {value!r}"
+
+
 class TestChoice:
     def test_fits(self) -> None:
         check_choice("kind", "N95", ("KN95", "N95"))
