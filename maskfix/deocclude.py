@@ -19,6 +19,7 @@ from maskfix.base import (
     UInt8Array,
     WeightsError,
     canonical_layout,
+    check_five,
     check_photo,
     check_shape,
     resolve_device,
@@ -235,8 +236,10 @@ class Deoccluder:
             A new photo of the same size.
 
         Raises:
-            InputError: If the photo or the landmarks have a wrong shape.
+            InputError: If the photo or the landmarks have a wrong shape, or no face can stand where they say.
         """
+        check_photo("photo", photo)
+        check_five("landmarks", landmarks, photo)
         return self.restore_batch([photo], np.asarray(landmarks)[None])[0][0]
 
     def restore_batch(
@@ -292,8 +295,8 @@ class Deoccluder:
             InputError: If a photo or the landmarks have a wrong shape.
             WeightsError: If the reader's weights are missing or damaged.
         """
-        refined = np.array(landmarks, np.float32)
         points, suspected = self.reread(photos, landmarks, threshold)
+        refined = np.array(landmarks, np.float32)
         rows = np.flatnonzero(suspected)
         restored, completion = self.restore_batch([photos[row] for row in rows], points[rows])
         occluded = completion.coverage > threshold

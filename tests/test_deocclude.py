@@ -243,10 +243,14 @@ class TestRestore:
             (np.zeros((64, 64), np.uint8), FIVE, "photo: expected uint8 RGB"),
             (np.zeros((64, 64, 4), np.uint8), FIVE, "photo: expected uint8 RGB"),
             (np.zeros((64, 64, 3), np.float64), FIVE, "photo: expected dtype uint8"),
-            (np.zeros((64, 64, 3), np.uint8), FIVE[:4], r"landmarks: expected shape \(1, 5, 2\), got \(1, 4, 2\)"),
+            (np.zeros((64, 64, 3), np.uint8), FIVE[:4], r"landmarks: expected shape \(5, 2\), got \(4, 2\)"),
+            (np.zeros((64, 64, 3), np.uint8), FIVE[None], r"landmarks: expected shape \(5, 2\), got \(1, 5, 2\)"),
             (np.zeros((64, 64, 3), np.uint8), FIVE.ravel(), "landmarks: expected shape"),
             (np.zeros((64, 64, 3), np.uint8), FIVE * np.nan, "landmarks: .* not finite"),
-            (np.zeros((64, 64, 3), np.uint8), FIVE * 0, "landmarks: the points of a face coincide"),
+            (np.zeros((64, 64, 3), np.uint8), FIVE * 0, "landmarks: the face is 0 pixels large"),
+            (np.zeros((64, 64, 3), np.uint8), FIVE / 512, "landmarks: the face is 0.12 pixels large; give points in"),
+            (np.zeros((64, 64, 3), np.uint8), FIVE, "landmarks: all lie outside the photo of 64x64 pixels"),
+            (np.zeros((64, 64, 3), np.uint8), None, "landmarks: is None, .* no face was found"),
         ],
     )
     def test_bad_input(self, varied: Deoccluder, photo: Any, landmarks: Any, message: str) -> None:

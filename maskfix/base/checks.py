@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskfix.base.errors import InputError
+from maskfix.base.types import Landmarks
+
+_SMALLEST_FACE = 4
+"""Pixels that the five points span at least, along one axis; no detector finds a face of so few."""
 
 
 def check_shape(name: str, array: Any, shape: tuple[int | None, ...]) -> None:
@@ -107,6 +111,39 @@ def check_crops(name: str, crops: NDArray[Any], size: int | None = None) -> None
     check_shape(name, crops, (None, size, size, 3))
     if crops.shape[1] != crops.shape[2]:
         raise InputError(f"{name}: expected square crops, got {crops.shape[1]}x{crops.shape[2]}")
+
+
+def check_five(name: str, five: Any, photo: NDArray[Any]) -> None:
+    """Check that `five` are the five points of a face on `photo`, in pixels; the face may stand partly outside.
+
+    Args:
+        name: What the caller calls the points, for the message.
+        five: The candidate, `(5, 2)`.
+        photo: `(H, W, 3)` uint8 RGB.
+
+    Raises:
+        InputError: If it is None, a detector's record, of another shape, smaller than a face, or all points lie outside
+            the photo.
+
+    Example:
+        >>> check_five("landmarks", np.array([[3, 3], [7, 3], [5, 5], [3, 7], [7, 7]]) / 10, np.zeros((9, 9, 3)))
+        Traceback (most recent call last):
+        ...
+        maskfix.base.errors.InputError: landmarks: the face is 0.4 pixels large; give points in pixels of the photo
+    """
+    if five is None:
+        raise InputError(f"{name}: is None, which stands for a photo in which no face was found; leave it out")
+    records = five if isinstance(five, list) else [five]
+    if any(isinstance(record, Landmarks) for record in records):
+        raise InputError(f"{name}: expected the five points, got what a detector returned; give `five` of one face")
+    points = np.asarray(five)
+    check_shape(name, points, (5, 2))
+    size = np.ptp(points, axis=0).max()
+    if size < _SMALLEST_FACE:
+        raise InputError(f"{name}: the face is {size:.2g} pixels large; give points in pixels of the photo")
+    height, width = photo.shape[:2]
+    if ((points < 0) | (points >= (width, height))).any(1).all():
+        raise InputError(f"{name}: all lie outside the photo of {width}x{height} pixels; give (x, y) in pixels of it")
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

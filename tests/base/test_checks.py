@@ -12,10 +12,12 @@ from PIL import Image
 
 from maskfix.base import (
     InputError,
+    Landmarks,
     MaskfixError,
     check_choice,
     check_crops,
     check_dtype,
+    check_five,
     check_photo,
     check_range,
     check_shape,
@@ -111,6 +113,32 @@ class TestCrops:
         with pytest.raises(InputError) as raised:
             check_crops("crops", crops, size)
         assert str(raised.value) == message
+
+
+class TestFive:
+    POINTS = np.array([[3, 3], [7, 3], [5, 5], [3, 7], [7, 7]], np.float32)
+    FOUND = Landmarks(POINTS, None, None, 1.0, "")
+
+    @pytest.mark.parametrize("shift", [0, -7, 1.5])
+    def test_fits__also_with_one_point_inside(self, shift: float) -> None:
+        check_five("x", self.POINTS + shift, zeros(9, 5, 3))
+
+    @pytest.mark.parametrize(
+        ("five", "message"),
+        [
+            (None, "is None, which stands for a photo in which no face was found; leave it out"),
+            (FOUND, "expected the five points, got what a detector returned; give `five` of one face"),
+            ([FOUND], "expected the five points, got what a detector returned; give `five` of one face"),
+            (POINTS[None], "expected shape (5, 2), got (1, 5, 2)"),
+            (POINTS / 9, "the face is 0.44 pixels large; give points in pixels of the photo"),
+            (POINTS - 8, "all lie outside the photo of 5x9 pixels; give (x, y) in pixels of it"),
+            (POINTS + (2, 0), "all lie outside the photo of 5x9 pixels; give (x, y) in pixels of it"),
+        ],
+    )
+    def test_does_not_fit(self, five: Any, message: str) -> None:
+        with pytest.raises(InputError) as raised:
+            check_five("x", five, zeros(9, 5, 3))
+        assert str(raised.value) == f"x: {message}"
 
 
 class TestWayOut:
