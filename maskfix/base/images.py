@@ -43,15 +43,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if not isinstance(path, str | os.PathLike):
-        raise ImageError(f"picture: expected the path of a file, got {type(path).__name__}")
-    if str(path).startswith(("http://", "https://")):
-        raise ImageError(f"{path}: is a web address; download the picture and give its path")
-    path = Path(path)
-    if path.is_dir():
-        raise ImageError(f"{path}: is a folder; give a picture")
-    if not path.is_file():
-        raise ImageError(f"{path}: no such picture")
+    path = _existing(path)
     try:
         with warnings.catch_warnings():
             # Pillow warns of broken tags and of pictures large by its own limit; here a picture is good or an error.
@@ -75,6 +67,20 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"{path}: truncated or damaged picture ({error}); replace the file") from error
+
+
+def _existing(path: str | Path) -> Path:
+    """The path of a file that is there; an ImageError says what else it is."""
+    if not isinstance(path, str | os.PathLike):
+        raise ImageError(f"picture: expected the path of a file, got {type(path).__name__}")
+    if str(path).startswith(("http://", "https://")):
+        raise ImageError(f"{path}: is a web address; download the picture and give its path")
+    file = Path(path)
+    if file.is_dir():
+        raise ImageError(f"{file}: is a folder; give a picture")
+    if not file.is_file():
+        raise ImageError(f"{file}: no such picture")
+    return file
 
 
 def _to_rgb(array: NDArray[Any], picture: Any) -> UInt8Array:

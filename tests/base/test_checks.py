@@ -102,7 +102,11 @@ class TestCrops:
         ("crops", "size", "message"),
         [
             (zeros(2, 8, 8, 3), 16, "crops: expected shape (*, 16, 16, 3), got (2, 8, 8, 3)"),
-            (zeros(8, 8, 3), None, "crops: expected shape (*, *, *, 3), got (8, 8, 3); give a single crop as crop[None]"),
+            (
+                zeros(8, 8, 3),
+                None,
+                "crops: expected shape (*, *, *, 3), got (8, 8, 3); give a single crop as crop[None]",
+            ),
             (zeros(9, 8, 3), 8, "crops: expected shape (*, 8, 8, 3), got (9, 8, 3); give a single crop as crop[None]"),
             (zeros(2, 3, 8, 8), None, "crops: expected shape (*, *, *, 3), got (2, 3, 8, 8)"),
             (zeros(2, 8, 9, 3), None, "crops: expected square crops, got 8x9"),
@@ -132,7 +136,7 @@ class TestFive:
             (POINTS[None], "expected shape (5, 2), got (1, 5, 2)"),
             (POINTS / 9, "the face is 0.44 pixels large; give points in pixels of the photo"),
             (POINTS - 8, "all lie outside the photo of 5x9 pixels; give (x, y) in pixels of it"),
-            (POINTS + (2, 0), "all lie outside the photo of 5x9 pixels; give (x, y) in pixels of it"),
+            (POINTS + np.float32([2, 0]), "all lie outside the photo of 5x9 pixels; give (x, y) in pixels of it"),
         ],
     )
     def test_does_not_fit(self, five: Any, message: str) -> None:
@@ -184,7 +188,6 @@ class TestRange:
         with pytest.raises(InputError) as raised:
             check_range("share", value, 0, 1)
         assert str(raised.value) == f"share: expected a number in [0, 1], got {value}"
-
 
     @pytest.mark.parametrize("value", ["x", "0.5", None])
     def test_no_number(self, value: Any) -> None:
