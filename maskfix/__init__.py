@@ -16,6 +16,7 @@ _PUBLIC = {
     "Occluder": "maskfix.occlude",
     "Deoccluder": "maskfix.deocclude",
     "Completion": "maskfix.base",
+    "CropLayout": "maskfix.base",
     "attach": "maskfix.plugin.attaching",
     "detach": "maskfix.plugin.attaching",
     "wrap": "maskfix.plugin.wrapping",
@@ -25,10 +26,11 @@ _PUBLIC = {
 }
 
 # Modules that users call by their dotted name, such as `maskfix.face_recognition.face_encodings`.
-_MODULES = ("deepface", "face_recognition", "plugin")
+_MODULES = ("deepface", "embed", "face_recognition", "plugin")
 
 __all__ = [
     "Completion",
+    "CropLayout",
     "Deoccluder",
     "MaskfixError",
     "Occluder",

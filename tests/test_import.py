@@ -50,6 +50,13 @@ def test_public_names() -> None:
         assert vars(maskfix)[name] is value, "a second use must not import again"
 
 
+@pytest.mark.parametrize(
+    "name", ["CropLayout", "deepface.install", "embed.session_options", "face_recognition.last", "plugin.MODES"]
+)
+def test_reached_after_import_of_the_package_alone(name: str) -> None:
+    assert run(f"import maskfix; print(bool(maskfix.{name}))") == "True"
+
+
 def test_unknown_name_lists_the_public_ones() -> None:
     with pytest.raises(
         AttributeError, match="'maskfix' has no attribute 'Recogniser'; public: load_detector, Occluder"
