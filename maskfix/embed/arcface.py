@@ -158,7 +158,8 @@ def _recogniser(path: Path, order: list[Any]) -> Any:
         EmbedderError: If the file is missing, damaged or of a form that insightface refuses.
     """
     if path.suffix != ".onnx" or not path.is_file():
-        raise EmbedderError(f"{path}: no such ONNX file; give the path of a recogniser or a pack ({', '.join(PACKS)})")
+        problem = "its name does not end in .onnx" if path.is_file() else "no such ONNX file"
+        raise EmbedderError(f"{path}: {problem}; give the path of a recogniser or a pack ({', '.join(PACKS)})")
     # Not resolved: insightface takes only what ends in .onnx for a path, and a link's target may not.
     return _get_model(path, str(path.absolute()), providers=order)
 

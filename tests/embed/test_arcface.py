@@ -183,6 +183,11 @@ class TestInit:
         with pytest.raises(EmbedderError, match=r"none\.onnx: no such ONNX file"):
             ArcFaceEmbedder(tmp_path / "none.onnx")
 
+    def test_file_of_another_name(self, tmp_path: Path) -> None:
+        (tmp_path / "fake.jpg").write_text("hello")
+        with pytest.raises(EmbedderError, match=r"fake\.jpg: its name does not end in \.onnx; give the path of a rec"):
+            ArcFaceEmbedder(tmp_path / "fake.jpg")
+
     def test_no_onnx_at_all(self, tmp_path: Path) -> None:
         (tmp_path / "text.onnx").write_text("hello")
         with pytest.raises(EmbedderError, match=r"text\.onnx: damaged"):
