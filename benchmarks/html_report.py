@@ -14,6 +14,7 @@ from benchmarks import html_view as view
 from benchmarks.html_pictures import cut_face, find_pictures, to_jpeg
 from benchmarks.html_run import RunFiles, check_report, find_runs, from_run
 from benchmarks.html_scores import WrongPairs
+from benchmarks.report import FILES
 from maskfix import __version__
 from maskfix.base import DependencyError, InputError, UInt8Array, replacing
 from maskfix.cli.shared import one_line_errors
@@ -114,7 +115,8 @@ def html(folders: Sequence[str | Path], out: str | Path, *, pictures: str | Path
     """Write the page of finished runs from their folders.
 
     Args:
-        folders: Folders that benchmarks wrote: with a report.json, or with such folders in them.
+        folders: Folders that benchmarks wrote: with a report.json, or with such folders in them. Files that they wrote
+            beside such folders are left out, so that a shell's `runs/lfw/*` will do.
         out: File ending in .html.
         pictures: Folder of the data set's pictures, for thumbnails beside failures; where each run says that they
             lay, if they still do, when None.
@@ -126,7 +128,8 @@ def html(folders: Sequence[str | Path], out: str | Path, *, pictures: str | Path
         InputError: If no folder is given, or `pictures` is none.
         DatasetError: If a folder holds no report or a file is damaged.
     """
-    found = [run for folder in folders for run in find_runs(Path(folder))]
+    paths = [Path(folder) for folder in folders]
+    found = [run for path in paths if path.name not in (PAGE, *FILES) or path.is_dir() for run in find_runs(path)]
     if not found:
         raise InputError("report: expected at least one folder of a run, got none")
     runs = [from_run(folder) for folder in found]

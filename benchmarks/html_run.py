@@ -51,6 +51,8 @@ def find_runs(folder: Path) -> list[Path]:
     Raises:
         DatasetError: If there is none.
     """
+    if folder.is_file():
+        raise DatasetError(f"{folder}: is a file; give the folder that a benchmark wrote, such as {folder.parent}")
     if (folder / REPORT).is_file():
         return [folder]
     found = sorted(path.parent for path in folder.glob(f"*/{REPORT}"))

@@ -338,7 +338,7 @@ def record(
 
 @app.command()
 def roc(
-    runs: Annotated[list[Path], typer.Argument(help="scores.npz files of saved runs")],
+    runs: Annotated[list[Path], typer.Argument(help="scores.npz files of saved runs, or their folders")],
     out: Annotated[Path, typer.Option("--out", "-o", help="figure to write: .png, .pdf or .svg")] = Path("roc.png"),
 ) -> None:
     """Overlay the ROC curves of saved runs in one figure."""

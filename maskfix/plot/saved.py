@@ -16,6 +16,7 @@ from maskfix.plot.roc import RocDisplay
 OVERLAID = ("clean", "masked", "completed")
 """Methods that `overlay` draws unless it is told otherwise."""
 
+_FILE = "scores.npz"
 _PREFIX = "score_"
 _FIELDS = ("same", "fold", "gallery", "probe", "gallery_subject", "probe_subject")
 _MAX_BYTES = 2 * 2**30
@@ -99,7 +100,7 @@ def overlay(paths: Sequence[str | Path], out: str | Path, methods: Sequence[str]
     with several by run and method.
 
     Args:
-        paths: One or more scores.npz.
+        paths: One or more scores.npz, or folders of a run with one.
         out: Figure ending in .png, .pdf or .svg; it appears whole or not at all.
         methods: Methods to draw, those of them that a run has.
 
@@ -112,8 +113,8 @@ def overlay(paths: Sequence[str | Path], out: str | Path, methods: Sequence[str]
     """
     if not paths:
         raise InputError("ROC: expected at least one scores.npz, got none")
-    names = _run_names([Path(path) for path in paths])
-    runs = {name: load_scores(path) for name, path in zip(names, paths, strict=True)}
+    files = [_scores_file(Path(path)) for path in paths]
+    runs = {name: load_scores(path) for name, path in zip(_run_names(files), files, strict=True)}
     return RocDisplay.from_recognisers(_curves(runs, methods)).save(out)
 
 
@@ -135,6 +136,21 @@ def _curves(
         known = sorted({method for run in runs.values() for method in run.scores})
         raise InputError(f"ROC: no run has a method of {', '.join(methods) or 'none'}; they have: {', '.join(known)}")
     return curves
+
+
+def _scores_file(path: Path) -> Path:
+    """The scores of a run, where its folder is given; a file as it is.
+
+    Raises:
+        DatasetError: If the folder holds none or the runs of several recognisers.
+    """
+    if not path.is_dir() or (path / _FILE).is_file():
+        return path / _FILE if path.is_dir() else path
+    found = sorted(path.glob(f"*/{_FILE}"))
+    if len(found) != 1:
+        choice = f"choose from {', '.join(map(str, found))}" if found else "give a folder that a benchmark wrote"
+        raise DatasetError(f"{path}: holds no {_FILE}; {choice}")
+    return found[0]
 
 
 def _run_names(paths: Sequence[Path]) -> list[str]:

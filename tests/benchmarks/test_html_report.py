@@ -304,3 +304,15 @@ def test_command(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [str(tmp_path / "empty"), "--out", str(tmp_path / "page.html")])
     assert done.exit_code == 2
     assert done.stderr == f"error: {tmp_path / 'empty'}: holds no report.json; give a folder that a benchmark wrote\n"
+
+
+def test_files_beside_runs__left_out(tmp_path: Path) -> None:
+    """What a shell makes of `runs/lfw/*`."""
+    write_run(tmp_path / "lfw" / "dlib", 1)
+    for name in ("report.html", "roc.png", "roc.pdf", "table.md"):
+        (tmp_path / "lfw" / name).write_text("")
+    given = sorted((tmp_path / "lfw").iterdir())
+    assert html(given, tmp_path / "a.html").read_text() == html([tmp_path / "lfw"], tmp_path / "b.html").read_text()
+    (tmp_path / "lfw" / "notes.txt").write_text("")
+    with pytest.raises(DatasetError, match=rf"notes\.txt: is a file; give the folder that .*, such as {tmp_path}/lfw$"):
+        html([*given, tmp_path / "lfw" / "notes.txt"], tmp_path / "a.html")

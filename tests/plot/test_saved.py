@@ -134,3 +134,20 @@ def test_overlay__names_tell_runs_apart(tmp_path: Path, monkeypatch: pytest.Monk
     save_scores(tmp_path / "x" / "lfw" / "other.npz", run(7))
     names = drawn(monkeypatch, [paths[0], tmp_path / "x" / "lfw" / "other.npz"], tmp_path / "b.png")
     assert "lfw/other (2): masked" in names
+
+
+def test_overlay__folders_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed, name in enumerate(("a/dlib", "b/dlib", "b/lightcnn")):
+        save_scores(tmp_path / name / "scores.npz", run(seed, seed))
+    of_file = drawn(monkeypatch, [tmp_path / "a/dlib/scores.npz"], tmp_path / "a.png")
+    for folder in ("a", "a/dlib"):
+        assert drawn(monkeypatch, [tmp_path / folder], tmp_path / "b.png") == of_file
+    assert "b/dlib: clean" in drawn(monkeypatch, [tmp_path / "a", tmp_path / "b/dlib"], tmp_path / "c.png")
+    with pytest.raises(DatasetError) as raised:
+        overlay([tmp_path / "b"], tmp_path / "d.png")
+    assert str(raised.value) == (
+        f"{tmp_path}/b: holds no scores.npz; choose from {tmp_path}/b/dlib/scores.npz, {tmp_path}/b/lightcnn/scores.npz"
+    )
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match=r"empty: holds no scores\.npz; give a folder that a benchmark wrote$"):
+        overlay([tmp_path / "empty"], tmp_path / "d.png")
