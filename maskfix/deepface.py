@@ -73,6 +73,10 @@ class LastFaces(LastResult):
 
     faces: tuple[FaceCompletion | None, ...] = ()  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        """The faces, which tell in a line each what was done with them."""
+        return f"LastFaces(faces={self.faces})"
+
     def __reduce__(self) -> tuple[type[LastFaces], tuple[()]]:
         """Leave what the threads hold behind."""
         return LastFaces, ()

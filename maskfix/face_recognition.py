@@ -10,9 +10,9 @@ landmarks are asked for again on the completed face. `configure` chooses another
 was made of the faces of the last call, in each thread apart.
 
 dlib's detectors know no masks: of 233 held-out faces HOG misses 152 once they wear one. So where no face is found
-`face_locations`, and `face_encodings` without locations, look for faces that HOG finds once they are completed
-(`Deoccluder.find_hidden`): 129 of these 152. `configure(hidden=False)` leaves that. Locations from any other detector
-may be given as `known_face_locations`.
+`face_locations`, and `face_encodings` and `face_landmarks` without locations, look for faces that HOG finds once they
+are completed (`Deoccluder.find_hidden`): 129 of these 152. `configure(hidden=False)` leaves that. Locations from any
+other detector may be given as `known_face_locations`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from maskfix.base import BoolArray, DependencyError, DoubleArray, UInt8Array
 from maskfix.deocclude import Deoccluder
 from maskfix.embed.dlib_resnet import models_folder
-from maskfix.plugin.base import GATE_THRESHOLD, Completer, LastResult, SeamSettings, embed_by_mode
+from maskfix.plugin.base import GATE_THRESHOLD, Completer, FaceCompletion, LastResult, SeamSettings, embed_by_mode
 from maskfix.plugin.photograph import CompletedPhoto
 
 __all__ = [
@@ -46,8 +46,30 @@ __all__ = [
 Location = tuple[int, int, int, int]
 """A face: top, right, bottom, left in pixels."""
 
-last = LastResult()
+
+class LastFaces(LastResult):
+    """What the last `face_encodings` of this thread made of its faces.
+
+    Attributes:
+        faces: A `FaceCompletion` a face, None for a place so small that nothing could be completed there.
+    """
+
+    faces: tuple[FaceCompletion | None, ...] = ()  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """The faces, which tell in a line each what was done with them."""
+        return f"LastFaces(faces={self.faces})"
+
+    def __reduce__(self) -> tuple[type[LastFaces], tuple[()]]:
+        """Leave what the threads hold behind."""
+        return LastFaces, ()
+
+
+last = LastFaces()
 """What the last `face_encodings` of this thread made of its faces: `last.faces`, a `FaceCompletion` a face."""
+
+_SMALLEST = 8
+"""Pixels of the longer side of a place in which a face is completed; HOG's own have 80, or 40 in a doubled picture."""
 
 _COMPLETER = Completer()
 _HIDDEN = True
@@ -120,7 +142,8 @@ def face_encodings(
 
     Args:
         face_image: `(H, W, 3)` uint8 RGB.
-        known_face_locations: Faces as (top, right, bottom, left); found by dlib's HOG detector when None.
+        known_face_locations: Faces as (top, right, bottom, left); those of `face_locations` when None. Places of a few
+            pixels are encoded as they are.
         num_jitters: Slightly moved copies of each face that are encoded and averaged.
         model: `small` (five points) or `large` (68): the landmarks by which dlib cuts its chip.
 
@@ -132,14 +155,13 @@ def face_encodings(
         WeightsError: If the weights of the completing network are missing or damaged.
         TypeError: From dlib, if the picture is no uint8 RGB.
     """
-    shapes = _shapes(face_image, known_face_locations, model)
-    if known_face_locations is None and not shapes:
-        shapes = _shapes(face_image, [_location(face, face_image.shape) for face in _hidden(face_image, 1)], model)
+    every = _shapes(face_image, known_face_locations, model)
     encode = functools.partial(_encode, num_jitters=num_jitters)
+    shapes = [shape for shape in every if _is_large(shape)]
     if not shapes or not _in_colour(face_image):
         # dlib has its own words for pictures that it does not take.
-        last.faces = ()
-        return list(encode([face_image] * len(shapes), shapes))
+        last.faces = (None,) * len(every)
+        return list(encode([face_image] * len(every), every))
     completed, refined = _complete(face_image, shapes, model)
 
     def embed(faces: BoolArray) -> DoubleArray:
@@ -147,12 +169,16 @@ def face_encodings(
         chosen = [again if seen else shape for seen, again, shape in zip(faces, refined, shapes, strict=True)]
         return np.stack(encode([picture if seen else face_image for seen in faces], chosen))
 
-    encodings, last.faces = _with_faces(embed_by_mode(_COMPLETER, completed.result, embed))
-    return [row.copy() for row in encodings]
+    encodings, faces = embed_by_mode(_COMPLETER, completed.result, embed)
+    pairs = zip(encodings, faces, strict=True)
+    told = [next(pairs) if _is_large(shape) else (encode([face_image], [shape])[0], None) for shape in every]
+    last.faces = tuple(face for _, face in told)
+    return [row.copy() for row, _ in told]
 
 
-def _with_faces(outcome: tuple[Any, list[Any]]) -> tuple[DoubleArray, tuple[Any, ...]]:
-    return outcome[0], tuple(outcome[1])
+def _is_large(shape: Any) -> bool:
+    """Whether a face can be completed: in a place of a few pixels dlib's points coincide."""
+    return bool(max(shape.rect.width(), shape.rect.height()) >= _SMALLEST)
 
 
 def _complete(picture: UInt8Array, shapes: Sequence[Any], model: str) -> tuple[CompletedPhoto, list[Any]]:
@@ -230,7 +256,7 @@ def face_landmarks(
 
     Args:
         face_image: `(H, W, 3)` uint8 RGB or `(H, W)` uint8.
-        face_locations: Faces as (top, right, bottom, left); found by dlib's HOG detector when None.
+        face_locations: Faces as (top, right, bottom, left); those of `face_locations` when None.
         model: `large` (68 points) or `small` (5).
 
     Raises:
@@ -325,8 +351,10 @@ def _in_colour(picture: Any) -> bool:
 
 
 def _shapes(picture: UInt8Array, locations: Sequence[Location] | None, model: str) -> list[Any]:
-    """The landmarks that dlib sees in each face."""
+    """The landmarks that dlib sees in each face; without locations, in the faces of `face_locations`."""
     boxes = _found(picture, 1, "hog") if locations is None else [_rectangle(place) for place in locations]
+    if locations is None and not len(boxes):
+        boxes = [_rectangle(_location(face, picture.shape)) for face in _hidden(picture, 1)]
     predictor = _model("small" if model == "small" else "large")
     return [predictor(picture, box) for box in boxes]
 

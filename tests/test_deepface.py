@@ -102,6 +102,7 @@ def test_registry_of_classes(old_deepface: Any) -> None:
     assert built.forward(faces) == Ark().forward(faces)
     assert built.forward(faces[:1]) == Ark().forward(faces[:1])
     assert ours.last.faces == (None,)
+    assert repr(ours.last) == "LastFaces(faces=(None,))"
 
 
 class BlindToGreen:

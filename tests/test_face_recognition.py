@@ -252,6 +252,20 @@ class TestFaceEncodings:
         assert ours.face_encodings(grey, []) == []
         assert ours.last.faces == ()
 
+    @pytest.mark.parametrize("place", [(0, 0, 0, 0), (-9, -7, -9, -7), (90, 60, 40, 100)])
+    def test_no_face_in_a_place__encoded_as_it_is(
+        self, real: Any, photo: UInt8Array, places: Any, all_occluded: Deoccluder, place: Any
+    ) -> None:
+        ours.configure(all_occluded)
+        [alone] = ours.face_encodings(photo, [place])
+        np.testing.assert_array_equal(alone, real.face_encodings(photo, [place])[0])
+        assert repr(ours.last) == "LastFaces(faces=(None,))"
+        encodings = ours.face_encodings(photo, [place, places[0], place])
+        np.testing.assert_array_equal(encodings[::2], [alone, alone])
+        np.testing.assert_array_equal(encodings[1], ours.face_encodings(photo, places)[0])
+        ours.face_encodings(photo, [place, *places])
+        assert repr(ours.last).startswith("LastFaces(faces=(None, FaceCompletion(coverage=1.0, occluded=True, used=")
+
     def test_threads(self, photo: UInt8Array, places: Any, all_occluded: Deoccluder) -> None:
         ours.configure(all_occluded)
         [alone] = ours.face_encodings(photo, places)
@@ -293,11 +307,18 @@ class TestHidden:
         [expected] = ours.face_encodings(masked, ours.face_locations(masked))
         np.testing.assert_array_equal(encoding, expected)
 
+    @pytest.mark.parametrize("model", ["large", "small"])
+    def test_landmarks_of_the_same_faces(self, real: Any, masked: UInt8Array, model: str) -> None:
+        expected = real.face_landmarks(masked, ours.face_locations(masked), model)
+        assert len(expected) == 1
+        assert ours.face_landmarks(masked, model=model) == expected
+
     @pytest.mark.parametrize("settings", [{"hidden": False}, {"mode": "observe"}])
     def test_not_looked_for(self, masked: UInt8Array, settings: Any) -> None:
         ours.configure(**settings)
         assert ours.face_locations(masked) == []
         assert ours.face_encodings(masked) == []
+        assert ours.face_landmarks(masked) == []
         ours.configure()
         assert len(ours.face_locations(masked)) == 1
 
