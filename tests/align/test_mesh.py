@@ -70,7 +70,7 @@ class Meeting:
 
     def __init__(self, process: Any) -> None:
         self._process = process
-        self.met, self.first_left = threading.Event(), threading.Event()
+        self.met, self.first_done, self.first_left = threading.Event(), threading.Event(), threading.Event()
         self.inside: list[int] = []
 
     def process(self, picture: UInt8Array) -> Any:
@@ -79,10 +79,13 @@ class Meeting:
             self.other.start()
             # As long as a thread could take to come in here; where it is kept out, the wait ends without it.
             self.met.wait(0.2)
-        elif self.inside[0] != threading.get_ident() and not self.first_left.is_set():
+        elif self.inside[0] != threading.get_ident() and not self.first_done.is_set():
             self.met.set()
             self.first_left.wait(5)
-        return self._process(picture)
+        found = self._process(picture)
+        if self.inside[0] == threading.get_ident():
+            self.first_done.set()
+        return found
 
     def run(self, detectors: list[MeshDetector], photo: UInt8Array) -> None:
         self.other = threading.Thread(target=detectors[1].detect, args=([photo],))
