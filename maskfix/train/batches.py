@@ -44,6 +44,7 @@ class BatchDataset(Dataset[Any]):
         seed: Seed of every draw.
         pairs: Whether a batch is two views of the same faces (stage 1): the same pictures with other masks (paper
             section 3.1), since completion needs to know what an encoder taught by moved or relit ones would pass over.
+        apart: Whether the views of a pair are moved, mirrored and relit apart, which a recogniser is to pass over.
         rows: Only these rows of each batch are made (all when None), as they would be in the whole batch.
         often: `(len(faces),)` how often each face is drawn relative to the others, positive; all alike when None.
     """
@@ -57,12 +58,13 @@ class BatchDataset(Dataset[Any]):
         pairs: bool = False,
         rows: slice | None = None,
         often: DoubleArray | None = None,
+        apart: bool = False,
     ) -> None:
         self.views = views
         self.faces = faces
         self.batch_size = batch_size
         self.seed = seed
-        self.pairs = pairs
+        self.pairs, self.apart = pairs, apart
         weights = np.ones(len(faces)) if often is None else often
         # Right end of each face's share of an epoch, in places.
         self._ends = np.cumsum(weights) * (len(faces) / weights.sum())
@@ -91,11 +93,15 @@ class BatchDataset(Dataset[Any]):
         """The batch of one step, or two views of the same pictures."""
         generator = np.random.default_rng([self.seed, 2, step])
         indices = self.indices(step)
+        drawn = self._faces(indices, generator)
+        first = self._view(drawn, generator)
+        if not self.pairs:
+            return first
+        return first, self._view(self._faces(indices, generator) if self.apart else drawn, generator)
+
+    def _faces(self, indices: NDArray[np.int64], generator: Generator) -> list[Face | None]:
         # What is drawn for other rows is drawn here too and left unused: drawing costs nothing beside making pictures.
-        drawn = [self._face(int(index), generator, i in self.own) for i, index in enumerate(indices)]
-        if self.pairs:
-            return self._view(drawn, generator), self._view(drawn, generator)
-        return self._view(drawn, generator)
+        return [self._face(int(index), generator, i in self.own) for i, index in enumerate(indices)]
 
     def _view(self, drawn: Sequence[Face | None], generator: Generator) -> Batch:
         worn = [self._masked(face, generator) for face in drawn]

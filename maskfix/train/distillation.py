@@ -63,7 +63,7 @@ class LessonDataset(Dataset[Any]):
     """
 
     def __init__(self, views: OccludedViews, faces: NDArray[np.int64], batch_size: int, seed: int) -> None:
-        self._data = BatchDataset(views, faces, batch_size, seed, pairs=True)
+        self._data = BatchDataset(views, faces, batch_size, seed, pairs=True, apart=True)
 
     def __getitem__(self, step: int) -> Lesson:
         """The lesson of one step."""

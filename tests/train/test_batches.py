@@ -105,6 +105,16 @@ class TestBatchDataset:
         assert torch.equal(first.occluded * bare, second.occluded * bare)
         assert bare.float().mean() > 0.3
 
+    def test_pairs__apart(self, faces: FaceStore) -> None:
+        alike, apart = (
+            BatchDataset(dataset(faces).views, np.arange(24), 3, 0, pairs=True, apart=apart)[1]
+            for apart in (False, True)
+        )
+        assert isinstance(alike, tuple)
+        assert isinstance(apart, tuple)
+        assert same(alike[0], apart[0])
+        assert not torch.equal(apart[0].clean, apart[1].clean)
+
     def test_pairs__start_as_the_batch_does(self, faces: FaceStore) -> None:
         """The first view is the batch that is made without pairs: faces, draws and masks."""
         single, pair = dataset(faces)[2], dataset(faces, pairs=True)[2]
