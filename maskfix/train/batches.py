@@ -42,9 +42,8 @@ class BatchDataset(Dataset[Any]):
         faces: Indices of the faces to draw from.
         batch_size: Faces a batch.
         seed: Seed of every draw.
-        pairs: Whether a batch is two views of the same faces (stage 1): the same pictures with other masks (paper
-            section 3.1), since completion needs to know what an encoder taught by moved or relit ones would pass over.
-        apart: Whether the views of a pair are moved, mirrored and relit apart, which a recogniser is to pass over.
+        pairs: Whether a batch is two views of the same faces with different masks, otherwise the same pictures.
+        apart: Whether the views of a pair are moved, mirrored and relit apart as well.
         rows: Only these rows of each batch are made (all when None), as they would be in the whole batch.
         often: `(len(faces),)` how often each face is drawn relative to the others, positive; all alike when None.
     """

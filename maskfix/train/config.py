@@ -160,6 +160,7 @@ class SiameseConfig(CommonConfig):
         batch_negatives: Whether the other keys of a query's own batch are negatives as well. The paper has earlier
             batches' alone, from which the own key can be told without looking at the face, by what all of a batch has
             in common: the weights of the moment, and the statistics of batch norm.
+        apart: Whether the two views of a face are moved, mirrored and relit apart; the paper's are one picture.
         sgd_momentum: Of `sgd`; `adamw` has torch's betas.
         weight_decay: Of the optimiser; `muon` has none.
     """
@@ -170,6 +171,7 @@ class SiameseConfig(CommonConfig):
     key_momentum: float = 0.9
     queue: int = 65536
     batch_negatives: bool = False
+    apart: bool = False
     sgd_momentum: float = 0.9
     weight_decay: float = 1e-4
 

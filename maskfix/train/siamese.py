@@ -101,7 +101,7 @@ def train_siamese(
         )
 
     saver = Saver(save, config.checkpoint_seconds)
-    dataset = BatchDataset(views, training, config.batch_size, config.seed, pairs=True, rows=rows)
+    dataset = BatchDataset(views, training, config.batch_size, config.seed, pairs=True, rows=rows, apart=config.apart)
     for step, pair in enumerate(batches(dataset, start, config.steps, workers, fabric.device), start):
         set_learning_rate(optimiser, learning_rate(config, step))
         figures = _step(config, pair, fabric, processes, network, model, optimiser)

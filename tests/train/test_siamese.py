@@ -90,14 +90,15 @@ def test_train__muon(store: Path, tmp_path: Path) -> None:
     assert sorted(m.numel() for m in momenta) == sorted(p.numel() for p in wide if min(p.shape[:2]) >= 16)
 
 
-def test_train__batch_negatives(store: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_train__batch_negatives(store: Path, tmp_path: Path, apart: bool) -> None:
     """The first step's loss is eq. 1's over the batch's other keys and the random ones that they have not replaced."""
-    config = replace(settings(), steps=1, batch_size=4, queue=7, batch_negatives=True)
+    config = replace(settings(), steps=1, batch_size=4, queue=7, batch_negatives=True, apart=apart)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = SiameseNetwork(CONFIGS["tiny"], 7, generator=torch.Generator().manual_seed(config.seed))
     views, training, _ = open_views(store, None, config)
-    pair = BatchDataset(views, training, 4, config.seed, pairs=True)[0]
+    pair = BatchDataset(views, training, 4, config.seed, pairs=True, apart=apart)[0]
     query, key = network(*(as_pictures(view.occluded, torch.device("cpu")) for view in pair))
     queue = torch.cat([key, network.queue[4:]])
     twin = [part.detach().double().numpy() for part in (query, key, queue)]
