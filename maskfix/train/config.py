@@ -151,8 +151,8 @@ class SiameseConfig(CommonConfig):
 
     Attributes:
         optimiser: `sgd`, the paper's, or `adamw` or `muon` (see `train.muon`), which want a learning rate near 1e-3. Of
-            encoders trained for as few steps as a CPU can take, SGD's makes stage 2 worse, Muon's makes it better
-            (`weights/training/runs.md`).
+            encoders trained for as few steps as a CPU can take, SGD's makes stage 2 worse, Muon's made it better before
+            the network was widened (`weights/training/runs.md`).
         temperature: Of InfoNCE (eq. 1).
         key_momentum: m of eq. 2.
         queue: Keys kept as negatives; at most half as many as there are faces, since a face's own older keys would
