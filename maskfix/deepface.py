@@ -53,7 +53,8 @@ from numpy.typing import NDArray
 from maskfix.align import Guesser, LandmarkDetector, find_with, load_detector
 from maskfix.base import BoolArray, DependencyError, FloatArray, InputError, UInt8Array
 from maskfix.deocclude import Deoccluder
-from maskfix.plugin.base import GATE_THRESHOLD, Completer, FaceCompletion, LastResult, SeamSettings, embed_by_mode
+from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamSettings, embed_by_mode
+from maskfix.plugin.last import LastFaces
 from maskfix.plugin.photograph import complete_photos, look_at
 
 _TASK = "facial_recognition"
@@ -64,26 +65,9 @@ _PREFIX = "Installed"
 _TOLERANCE = 1e-3
 
 
-class LastFaces(LastResult):
-    """What the last batch of this thread was made into.
-
-    Attributes:
-        faces: A `FaceCompletion` a face, None for a face whose landmarks were not found.
-    """
-
-    faces: tuple[FaceCompletion | None, ...] = ()  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        """The faces, which tell in a line each what was done with them."""
-        return f"LastFaces(faces={self.faces})"
-
-    def __reduce__(self) -> tuple[type[LastFaces], tuple[()]]:
-        """Leave what the threads hold behind."""
-        return LastFaces, ()
-
-
 last = LastFaces()
-"""What was made of the last faces that a wrapped model embedded, in each thread apart: `last.faces`."""
+"""What was made of the last faces that a wrapped model embedded, in each thread apart: `last.faces`, with None for a
+face whose landmarks were not found."""
 
 _installed: dict[str, type] = {}
 """Wrapped classes by the attribute of this module under which deepface finds them."""

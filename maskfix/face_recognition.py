@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from maskfix.base import BoolArray, DependencyError, DoubleArray, UInt8Array
 from maskfix.deocclude import Deoccluder
 from maskfix.embed.dlib_resnet import models_folder
-from maskfix.plugin.base import GATE_THRESHOLD, Completer, FaceCompletion, LastResult, SeamSettings, embed_by_mode
+from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamSettings, embed_by_mode
+from maskfix.plugin.last import LastFaces
 from maskfix.plugin.photograph import CompletedPhoto
 
 __all__ = [
@@ -47,26 +48,9 @@ Location = tuple[int, int, int, int]
 """A face: top, right, bottom, left in pixels."""
 
 
-class LastFaces(LastResult):
-    """What the last `face_encodings` of this thread made of its faces.
-
-    Attributes:
-        faces: A `FaceCompletion` a face, None for a place so small that nothing could be completed there.
-    """
-
-    faces: tuple[FaceCompletion | None, ...] = ()  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        """The faces, which tell in a line each what was done with them."""
-        return f"LastFaces(faces={self.faces})"
-
-    def __reduce__(self) -> tuple[type[LastFaces], tuple[()]]:
-        """Leave what the threads hold behind."""
-        return LastFaces, ()
-
-
 last = LastFaces()
-"""What the last `face_encodings` of this thread made of its faces: `last.faces`, a `FaceCompletion` a face."""
+"""What the last `face_encodings` of this thread made of its faces: `last.faces`, a `FaceCompletion` a face, None for a
+place so small that nothing could be completed there."""
 
 _SMALLEST = 8
 """Pixels of the longer side of a place in which a face is completed; HOG's own have 80, or 40 in a doubled picture."""

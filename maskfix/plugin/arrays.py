@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from maskfix.base import BoolArray, CropLayout, FloatArray, InputError, UInt8Array, check_crops
 from maskfix.embed import Embedder, unit_rows
-from maskfix.plugin.base import Completer, FaceCompletion, LastResult, embed_by_mode
+from maskfix.plugin.base import Completer, FaceCompletion, embed_by_mode
 from maskfix.plugin.crops import CropFormat
+from maskfix.plugin.last import LastResult
 
 _CHUNK = 64
 

@@ -289,20 +289,6 @@ class Completer:
         ]
 
 
-class LastResult(threading.local):
-    """What a seam told of the last batch, apart for each thread; a pickled copy starts empty.
-
-    Attributes:
-        faces: A `FaceCompletion` a face.
-    """
-
-    faces: tuple[FaceCompletion, ...] = ()
-
-    def __reduce__(self) -> tuple[type[LastResult], tuple[()]]:
-        """Leave what the threads hold behind."""
-        return LastResult, ()
-
-
 Embed = Callable[[BoolArray], Any]
 """Embeds a batch with the faces of a mask `(N,)` completed; a mask without any must be the library's own path."""
 

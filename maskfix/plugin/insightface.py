@@ -27,11 +27,11 @@ from maskfix.plugin.arrays import session_device
 from maskfix.plugin.base import (
     Completer,
     FaceCompletion,
-    LastResult,
     SeamResult,
     embed_by_mode,
 )
 from maskfix.plugin.crops import CropFormat, from_canonical, relate
+from maskfix.plugin.last import LastResult
 
 #: The faces that an attached application's `get` is collecting, and the recogniser that asked for it.
 COLLECTING: ContextVar[tuple[Any, list[Any]] | None] = ContextVar("maskfix_collecting", default=None)

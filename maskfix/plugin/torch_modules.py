@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from maskfix.base import BoolArray, CropLayout, DoubleArray, InputError, check_shape
-from maskfix.plugin.base import Completer, FaceCompletion, LastResult, embed_by_mode
+from maskfix.plugin.base import Completer, FaceCompletion, embed_by_mode
 from maskfix.plugin.crops import CropFormat
+from maskfix.plugin.last import LastResult
 
 Landmarks = NDArray[Any] | Tensor | None
 

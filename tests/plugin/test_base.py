@@ -13,7 +13,6 @@ import torch
 from maskfix.base import InputError, UInt8Array, WeightsError
 from maskfix.deocclude import Deoccluder
 from maskfix.plugin import GATE_THRESHOLD, MODES, Completer, SeamResult, SeamSettings, embed_by_mode, mix_embeddings
-from maskfix.plugin.base import LastResult
 from maskfix.restore import CLEAN_COVERAGE, create_network
 from maskfix.weights import save_weights
 from tests.plugin.worlds import GREEN, PAINT, batches, early_green_deoccluder, green_deoccluder
@@ -233,14 +232,6 @@ def test_threads_give_what_one_gives(weights: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         for one, other in zip(serial, pool.map(lambda x: completer.complete(x).images, inputs), strict=True):
             np.testing.assert_array_equal(one, other)
-
-
-def test_last_result_is_apart_for_each_thread() -> None:
-    last = LastResult()
-    last.faces = (1,)  # type: ignore[assignment]
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(lambda: last.faces).result() == ()
-    assert pickle.loads(pickle.dumps(last)).faces == ()  # noqa: S301
 
 
 class TestMix:
