@@ -12,8 +12,6 @@ import pytest
 from maskfix import __version__
 from maskfix.cli import main
 from maskfix.plot.saved import SavedScores, save_scores
-from maskfix.restore import create_network
-from maskfix.weights import add_to_manifest, save_weights
 
 
 def command(*words: object) -> subprocess.CompletedProcess[str]:
@@ -68,20 +66,6 @@ def test_roc__writes_a_figure(
     assert called(monkeypatch, "roc", *runs, "-o", target) == 0
     assert capsys.readouterr().out == f"written: {target}\n"
     assert target.read_bytes()[:4] == {"png": b"\x89PNG", "pdf": b"%PDF"}[suffix]
-
-
-def test_weights_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("MASKFIX_WEIGHTS", str(tmp_path))
-    row = save_weights(
-        tmp_path / "cadf_small_128.listed.safetensors",
-        create_network("cadf_small_128").state_dict(),
-        "cadf_small_128",
-        {"licence": "CC0"},
-    )
-    add_to_manifest(row, tmp_path)
-    assert called(monkeypatch, "weights", "list") == 0
-    [line] = [line for line in capsys.readouterr().out.splitlines() if "listed" in line]
-    assert line == f"cadf_small_128.listed  {row.bytes / 1e6:.1f} MB  sha256 {row.sha256}  CC0"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,14 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Templates = Annotated[
+    Path | None, typer.Option(help="folder in MaskTheFace's layout (masks.cfg); maskfix's own drawings when left out")
+]
+ConfigFile = Annotated[Path | None, typer.Option(help="TOML file; the paper's settings when left out")]
