@@ -9,6 +9,14 @@ from typing import Any
 from maskfix.base import replacing
 from maskfix.weights import WeightsRow, checkout_folder, read_manifest
 
+_LABELS = {
+    "auc": "AUC",
+    "0.01": "TPR@FPR=1%",
+    "0.001": "TPR@FPR=0.1%",
+    "fmr_at_clean_threshold": "FMR at the threshold of clean's 1%",
+}
+"""How cards call what the manifest has under a shorter name."""
+
 
 def model_card(row: WeightsRow) -> str:
     """One weights file as a Markdown page.
@@ -39,12 +47,12 @@ def model_card(row: WeightsRow) -> str:
     else:
         usage = f'from maskfix import Deoccluder\n\ndeoccluder = Deoccluder.from_pretrained("{row.name}")'
     parts += ["## Use", f"```python\n{usage}\n```"]
+    if row.notes:
+        parts += ["## What to know", row.notes]
     if row.scores:
-        parts += ["## Scores", "Rates are fractions between 0 and 1.", _table(row.scores, ("measure", "value"))]
+        parts += ["## Scores", "Rates are fractions between 0 and 1; in brackets 95% intervals.", *_scores(row.scores)]
     if row.training:
         parts += ["## Training", _table(row.training, ("setting", "value"))]
-    if row.notes:
-        parts += ["## Notes", row.notes]
     return "\n\n".join(parts) + "\n"
 
 
@@ -81,6 +89,33 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
+def _scores(scores: Mapping[str, Any]) -> Iterator[str]:
+    """A heading, a table and the command of each measurement."""
+    for title, values in scores.items():
+        yield f"### {title}"
+        if not isinstance(values, Mapping):
+            yield str(values)
+            continue
+        single = {key: value for key, value in values.items() if not isinstance(value, Mapping) and key != "command"}
+        if single:
+            yield _table(single, ("measure", "value"))
+        rows = {key: dict(_flat("", value)) for key, value in values.items() if isinstance(value, Mapping)}
+        if rows:
+            yield _grid(rows)
+        if "command" in values:
+            yield f"```\n{values['command']}\n```"
+
+
+def _grid(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table with a line for each row and a column for everything that one of them has."""
+    columns = list(dict.fromkeys(key for values in rows.values() for key in values))
+    lines: list[list[Any]] = [["", *(_LABELS.get(column, column) for column in columns)], ["---"] * (1 + len(columns))]
+    for name, values in rows.items():
+        shown = [f"{value:.4f}" if isinstance(value, float) else value for value in map(values.get, columns)]
+        lines.append([name.replace("_", " "), *shown])
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
 def _table(values: Mapping[str, Any], heads: tuple[str, str]) -> str:
     """A two-column table; nested dicts become dotted names."""
     lines = [f"| {heads[0]} | {heads[1]} |", "|---|---|"]
@@ -97,5 +132,5 @@ def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _cell(value: Any) -> str:
     """Text that does not break out of its table cell."""
-    shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+    shown = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
     return " ".join(shown.split()).replace("|", "\\|")

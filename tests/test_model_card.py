@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from maskfix.model_card import model_card, write_cards
-from maskfix.weights import WeightsRow, add_to_manifest, save_weights
+from maskfix.weights import WeightsRow, add_to_manifest, checkout_folder, read_manifest, save_weights
 
 ROW = WeightsRow(
     name="net.a",
@@ -17,7 +18,15 @@ ROW = WeightsRow(
     data="UTKFace | all ages",
     commit="abc123",
     training={"stage 2": {"steps": 6000, "lr": 0.0001}},
-    scores={"lfw": {"completed": {"auc": 0.9871234567}}},
+    scores={
+        "LFW, dlib": {
+            "clean": {"auc": 0.9871234567, "0.01": 0.5, "accuracy": "0.96 | 0.01"},
+            "completed_minus_masked": {"auc": "+0.1", "0.01": None},
+            "command": "python -m benchmarks.lfw --data 'a b'",
+        },
+        "others": {"psnr": 30.123456, "command": "python"},
+        "seen by": "one person",
+    },
     notes="Weak on profiles.",
 )
 
@@ -27,10 +36,48 @@ class TestModelCard:
         text = model_card(ROW)
         for part in (
             "# net.a", "ab" * 32, "9.3 MB", "non-commercial", "abc123", "| stage 2.steps | 6000 |",
-            "| stage 2.lr | 0.0001 |", "| lfw.completed.auc | 0.987123 |", "Weak on profiles.",
+            "| stage 2.lr | 0.0001 |", "Weak on profiles.",
         ):  # fmt: skip
             assert part in text
         assert "UTKFace \\| all ages" in text
+
+    def test_scores_are_tables_with_their_commands(self) -> None:
+        text = model_card(ROW)
+        first = """### LFW, dlib
+
+|  | AUC | TPR@FPR=1% | accuracy |
+| --- | --- | --- | --- |
+| clean | 0.9871 | 0.5000 | 0.96 \\| 0.01 |
+| completed minus masked | +0.1 |  |  |
+
+```
+python -m benchmarks.lfw --data 'a b'
+```
+
+### others
+
+| measure | value |
+|---|---|
+| psnr | 30.1235 |
+
+```
+python
+```
+
+### seen by
+
+one person
+"""
+        assert first in text
+
+    def test_limits_stand_before_figures(self) -> None:
+        text = model_card(ROW)
+        places = [text.index(part) for part in ("## Use", "Weak on profiles.", "## Scores", "## Training")]
+        assert places == sorted(places)
+
+    @pytest.mark.parametrize("row", read_manifest(checkout_folder()), ids=lambda row: row.name)
+    def test_committed_cards_are_those_of_the_manifest(self, row: WeightsRow) -> None:
+        assert (checkout_folder() / f"{row.name}.md").read_text(encoding="utf-8") == model_card(row)
 
     def test_empty_row(self) -> None:
         text = model_card(WeightsRow("net.a", "net", "net.a.safetensors", "0" * 64, 1))

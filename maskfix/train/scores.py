@@ -13,7 +13,7 @@ from maskfix.model_card import write_cards
 from maskfix.weights import add_to_manifest, read_manifest
 
 _HELD_OUT = {"psnr": "PSNR, dB", "psnr_masked": "PSNR inside, dB", "ssim": "SSIM", "sharpness": "sharpness inside"}
-_METHODS = ("clean", "masked", "completed", "clean_completed")
+_METHODS = ("clean", "masked", "completed", "fused", "clean_completed")
 _RATES = ("0.01", "0.001")
 
 
@@ -85,10 +85,13 @@ def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
         if method in report["methods"]:
             row = report["methods"][method]
             points = row["tpr_at_fpr"]
-            figures[method] = {"auc": row["auc"]} | {f"tpr_at_{rate}": points[rate]["tpr"] for rate in _RATES}
-            figures[method] |= {"accuracy": _accuracy(row["accuracy"])}
+            figures[method] = {"auc": row["auc"]} | {rate: points[rate]["tpr"] for rate in _RATES}
+            moved = row["fmr_fnmr_at_clean_threshold"]["0.01"]["fmr"]
+            figures[method] |= {"fmr_at_clean_threshold": moved, "accuracy": _accuracy(row["accuracy"])}
     figures["recovered"] = dict(report["recovered"])
     figures["completed_minus_masked"] = _differences(report["difference"]["completed_minus_masked"])
+    if "fused_minus_masked" in report["difference"]:
+        figures["fused_minus_masked"] = _differences(report["difference"]["fused_minus_masked"])
     if "harmlessness" in report:
         figures["clean_completed_minus_clean"] = _differences(report["harmlessness"])
     figures["command"] = report["command"]
@@ -96,23 +99,29 @@ def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summarise_heldout(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures of held-out faces: overall, by group, and of the worst group of each figure, with 95% intervals.
+    """Figures of held-out faces: of all, of the worst group of each figure, and by group, with 95% intervals.
 
     Args:
         report: A report of `benchmarks.heldout`.
     """
-    title = f"Held-out faces ({report['overall']['faces']})"
     groups = {
-        f"{attribute} {group}": {"faces": str(summary["faces"]), **_heldout_rows(summary)}
+        f"{attribute} {group}": _heldout_row(summary)
         for attribute, by_group in report["groups"].items()
         for group, summary in by_group.items()
         if summary["faces"]
     }
-    overall = {**_heldout_rows(report["overall"]), "command": report["command"]}
-    return {title: overall, f"{title}, worst group": _heldout_rows(report["worst"]), f"{title}, by group": groups}
+    # Of the worst groups each figure is of another one; they have no common number of faces.
+    worst = {"worst group": _heldout_figures(report["worst"])}
+    rows = {"all": _heldout_row(report["overall"]), **worst, **groups, "command": report["command"]}
+    return {f"Held-out faces ({report['overall']['faces']})": rows}
 
 
-def _heldout_rows(summary: Mapping[str, Any]) -> dict[str, str]:
+def _heldout_row(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """How many faces a group has, and its figures."""
+    return {"faces": summary["faces"], **_heldout_figures(summary)}
+
+
+def _heldout_figures(summary: Mapping[str, Any]) -> dict[str, str]:
     """The figures of one group of faces as text."""
     shown = {label: _heldout_cell(summary["figures"].get(name)) for name, label in _HELD_OUT.items()}
     for embedder, figures in summary["embedders"].items():

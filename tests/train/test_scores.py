@@ -17,6 +17,11 @@ SHA = hashlib.sha256(b"x").hexdigest()
 RATES = ("0.01", "0.001")
 
 
+def method(auc: float, points: dict[str, Any], fmr: float, accuracy: dict[str, Any]) -> dict[str, Any]:
+    moved = {"0.01": {"fmr": fmr, "fnmr": 0.5}, "0.001": {"fmr": 0.7, "fnmr": 0.5}}
+    return {"auc": auc, "tpr_at_fpr": points, "fmr_fnmr_at_clean_threshold": moved, "accuracy": accuracy}
+
+
 def lfw_report(sha: str = SHA) -> dict[str, Any]:
     points = {rate: {"tpr": tpr} for rate, tpr in zip(RATES, (0.9, 0.8), strict=True)}
     difference = {"auc": {"value": 0.01, "ci95": [0.005, 0.02]}, "0.01": {"value": -0.1, "ci95": None}}
@@ -24,11 +29,12 @@ def lfw_report(sha: str = SHA) -> dict[str, Any]:
         "weights": {"sha256": sha},
         "embedder": {"name": "dlib", "sha256": "d" * 64},
         "methods": {
-            "clean": {"auc": 0.99, "tpr_at_fpr": points, "accuracy": {"mean": 0.9612, "se": 0.004}},
-            "masked": {"auc": 0.97, "tpr_at_fpr": points, "accuracy": {"mean": None, "se": None}},
+            "clean": method(0.99, points, 0.01, {"mean": 0.9612, "se": 0.004}),
+            "masked": method(0.97, points, 0.005, {"mean": None, "se": None}),
+            "fused": method(0.98, points, 0.03, {"mean": None, "se": None}),
         },
         "recovered": {"auc": 0.5, "0.01": None},
-        "difference": {"completed_minus_masked": difference},
+        "difference": {"completed_minus_masked": difference, "fused_minus_masked": {"auc": difference["0.01"]}},
         "data": {"official": True},
         "protocol": {"folds": 10, "drop_failed": False},
         "settings": {"probes": {"seed": 0}},
@@ -74,9 +80,13 @@ def written(folder: Path, report: dict[str, Any], name: str = "report.json") -> 
 
 def test_summarise__headline_figures() -> None:
     found = summarise(lfw_report())
-    rates = {"tpr_at_0.01": 0.9, "tpr_at_0.001": 0.8}
-    assert found["clean"] == {"auc": 0.99, **rates, "accuracy": "0.9612 (standard error 0.0040)"}
-    assert found["masked"] == {"auc": 0.97, **rates, "accuracy": "not measured"}
+    rates = {"0.01": 0.9, "0.001": 0.8}
+    assert found["clean"] == {
+        "auc": 0.99, **rates, "fmr_at_clean_threshold": 0.01, "accuracy": "0.9612 (standard error 0.0040)"
+    }  # fmt: skip
+    assert found["masked"] == {"auc": 0.97, **rates, "fmr_at_clean_threshold": 0.005, "accuracy": "not measured"}
+    assert found["fused"]["fmr_at_clean_threshold"] == 0.03
+    assert found["fused_minus_masked"] == {"auc": "-0.1000"}
     assert found["recovered"] == {"auc": 0.5, "0.01": None}
     assert found["completed_minus_masked"] == {"auc": "+0.0100 (+0.0050 to +0.0200)", "0.01": "-0.1000"}
     assert "clean_completed" not in found
@@ -84,17 +94,20 @@ def test_summarise__headline_figures() -> None:
 
 def test_summarise_heldout__overall_groups_and_worst() -> None:
     found = summarise_heldout(heldout_report())
-    assert list(found) == [f"Held-out faces (90){part}" for part in ("", ", worst group", ", by group")]
-    overall, worst, groups = found.values()
+    [(title, rows)] = found.items()
+    assert title == "Held-out faces (90)"
+    assert list(rows) == ["all", "worst group", "sex male", "sex female", "command"]
+    overall, worst = rows["all"], rows["worst group"]
+    assert overall["faces"] == 90
+    assert "faces" not in worst
     assert overall["PSNR inside, dB"] == "6.000 (5.900 to 6.100)"
     assert overall["recovered similarity, dlib"] == "0.500 (0.400 to 0.600)"
-    assert overall["command"] == "python -m benchmarks.heldout"
+    assert rows["command"] == "python -m benchmarks.heldout"
     assert worst["PSNR, dB"] == "1.000 (0.900 to 1.100), age 0-12"
     # No group is large enough for this figure.
     assert "SSIM" not in worst
-    assert groups["sex female"]["faces"] == "40"
-    assert groups["sex male"]["PSNR, dB"].startswith("4.000")
-    assert "sex unlabelled" not in groups
+    assert rows["sex female"]["faces"] == 40
+    assert rows["sex male"]["PSNR, dB"].startswith("4.000")
 
 
 def test_record_scores__both_kinds_of_reports(folder: Path) -> None:
@@ -103,7 +116,8 @@ def test_record_scores__both_kinds_of_reports(folder: Path) -> None:
     assert read_manifest(folder)[0].scores == json.loads(json.dumps(scores))
     assert next(iter(scores)) == "LFW, dlib"
     card = (folder / "net.tag.md").read_text(encoding="utf-8")
-    assert "| Held-out faces (90), worst group.PSNR, dB | 1.000 (0.900 to 1.100), age 0-12 |" in card
+    assert "### Held-out faces (90)\n\n|  | faces | PSNR, dB |" in card
+    assert "| worst group |  | 1.000 (0.900 to 1.100), age 0-12 |" in card
     assert "soft" in card
     record_scores("net.tag", [], folder, notes="sharp")
     assert read_manifest(folder)[0].notes == "sharp"
