@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from maskfix.base import CheckpointError, replacing
+from maskfix.train.sources import check_sources
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -46,19 +47,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def load_checkpoint(path: str | Path, config: dict[str, Any]) -> dict[str, Any] | None:
-    """Read a checkpoint of the same configuration.
+def load_checkpoint(
+    path: str | Path, config: dict[str, Any], sources: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """Read a checkpoint of the same configuration, made from the same files.
 
     Args:
         path: File to read.
         config: The running configuration, plain; `steps` and `checkpoint_seconds` may differ from the stored one, and
             a way of varying pictures (`views`) that only one of them knows may be there unused, as 0.
+        sources: What the run is made from, see `train.sources.run_sources`.
 
     Returns:
         The state, or None where there is no file.
 
     Raises:
-        CheckpointError: If the file is damaged or another configuration made it.
+        CheckpointError: If the file is damaged, or another configuration or other files made it.
     """
     path = Path(path)
     if not path.exists():
@@ -69,6 +73,7 @@ def load_checkpoint(path: str | Path, config: dict[str, Any]) -> dict[str, Any] 
     other = sorted(key for key in stored.keys() | config.keys() if key not in free and _differ(stored, config, key))
     if other:
         raise CheckpointError(f"{path}: made with another {', '.join(other)}; restore that or choose another --out")
+    check_sources(path, state.get("sources", {}), sources or {})
     return state
 
 
@@ -117,6 +122,7 @@ def resume(
     network: torch.nn.Module,
     average: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
+    sources: Mapping[str, Any] | None = None,
 ) -> int:
     """Go on from a run's checkpoint, if there is one, and drop what its log says of later steps.
 
@@ -127,14 +133,15 @@ def resume(
         network: Takes over the checkpoint's `network`.
         average: Takes over its `average`.
         optimiser: Takes over its `optimiser`.
+        sources: As `load_checkpoint`.
 
     Returns:
         Steps done; 0 where there is no checkpoint.
 
     Raises:
-        CheckpointError: If the checkpoint is damaged, of another configuration or of another network.
+        CheckpointError: If the checkpoint is damaged, of another configuration, other files or another network.
     """
-    state = load_checkpoint(path, config)
+    state = load_checkpoint(path, config, sources)
     trim_log(log, state["step"] if state else 0)
     return restore(state, path, {"network": network, "average": average, "optimiser": optimiser})
 

@@ -35,6 +35,7 @@ from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open
 from maskfix.train.muon import MuonAndAdam
 from maskfix.train.parallel import Processes
 from maskfix.train.shares import own_texture_rows, view_of_own_rows, whole_batch_terms
+from maskfix.train.sources import run_sources
 from maskfix.train.starting import start_from
 from maskfix.train.strangers import LENGTH, Strangers
 from maskfix.train.texture import Texture, load_texture, texture_at
@@ -99,7 +100,7 @@ def train_completion(
 
     Raises:
         DatasetError: If the faces or templates cannot be used.
-        CheckpointError: If a checkpoint is damaged or of another configuration.
+        CheckpointError: If a checkpoint is damaged or of another configuration, other faces or identity networks.
         WeightsError: If the released weights to start from are unknown or damaged.
         InputError: If the objective needs an identity network and none is given, or the processes that torchrun
             started cannot share a batch equally.
@@ -119,7 +120,9 @@ def train_completion(
     synchronise_norms(network, fabric)
     optimiser = _make_optimiser(config, network)
     record = _record(config, texture)
-    state = load_checkpoint(out / CHECKPOINT, record)
+    networks = [] if texture is None else [file for file in (identity, *more_identity) if file is not None]
+    sources = run_sources(faces, networks)
+    state = load_checkpoint(out / CHECKPOINT, record, sources)
     if state is None:
         start_from(encoder, start, network, average)
     # A face's own earlier embedding would stand among its strangers in a longer queue.
@@ -138,7 +141,7 @@ def train_completion(
 
     def save(step: int) -> None:
         stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
-        stored |= {"average": average.state_dict()}
+        stored |= {"average": average.state_dict(), "sources": sources}
         save_checkpoint(out / CHECKPOINT, stored | {name: part.state_dict() for name, part in beside.items()})
 
     saver = Saver(save, config.checkpoint_seconds)

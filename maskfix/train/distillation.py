@@ -31,6 +31,7 @@ from maskfix.train.loop import (
     open_views,
     set_learning_rate,
 )
+from maskfix.train.sources import run_sources
 from maskfix.train.teachers import joint_target, teacher_embeddings
 from maskfix.train.views import OccludedViews
 
@@ -111,7 +112,7 @@ def train_recogniser(
 
     Raises:
         DatasetError: If the faces or templates cannot be used.
-        CheckpointError: If a checkpoint is damaged or of another configuration.
+        CheckpointError: If a checkpoint is damaged or of another configuration, other faces or other teachers.
         InputError: If no teacher is given, or torchrun started several processes.
         EmbedderError: If a teacher cannot be loaded.
     """
@@ -134,7 +135,8 @@ def train_recogniser(
     network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = average_of(network, config.average)
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-    first = resume(out / CHECKPOINT, out / LOG, record, network, average, optimiser)
+    sources = run_sources(faces, teachers={one.name: one.sha256 for one in embedders})
+    first = resume(out / CHECKPOINT, out / LOG, record, network, average, optimiser, sources)
     model, optimiser = fabric.setup(network, optimiser)
     targets = torch.from_numpy(target).to(fabric.device)
     out.mkdir(parents=True, exist_ok=True)
@@ -142,7 +144,7 @@ def train_recogniser(
 
     def save(step: int) -> None:
         stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
-        save_checkpoint(out / CHECKPOINT, stored | {"average": average.state_dict()})
+        save_checkpoint(out / CHECKPOINT, stored | {"average": average.state_dict(), "sources": sources})
 
     saver = Saver(save, config.checkpoint_seconds)
     lessons: Any = LessonDataset(views, training, config.batch_size, config.seed)

@@ -31,6 +31,7 @@ from maskfix.train.loop import (
 )
 from maskfix.train.moves import draw_move, move
 from maskfix.train.obstacles import put_behind, slip_mask
+from maskfix.train.sources import run_sources
 from maskfix.train.views import OccludedViews
 
 CHECKPOINT = "landmarks.pt"
@@ -125,7 +126,7 @@ def train_landmarks(
 
     Raises:
         DatasetError: If the faces or templates cannot be used.
-        CheckpointError: If a checkpoint is damaged or of another configuration.
+        CheckpointError: If a checkpoint is damaged or of another configuration or other faces.
         InputError: If torchrun started several processes.
     """
     out = Path(out)
@@ -141,14 +142,15 @@ def train_landmarks(
     network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = average_of(network, config.average)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    first = resume(out / CHECKPOINT, out / LOG, record, network, average, optimiser)
+    sources = run_sources(faces)
+    first = resume(out / CHECKPOINT, out / LOG, record, network, average, optimiser, sources)
     model, optimiser = fabric.setup(network, optimiser)
     out.mkdir(parents=True, exist_ok=True)
     drop_leftovers(out / CHECKPOINT)
 
     def save(step: int) -> None:
         stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
-        save_checkpoint(out / CHECKPOINT, stored | {"average": average.state_dict()})
+        save_checkpoint(out / CHECKPOINT, stored | {"average": average.state_dict(), "sources": sources})
 
     saver = Saver(save, config.checkpoint_seconds)
     lessons: Any = MovedCropDataset(views, training, config, config.seed)

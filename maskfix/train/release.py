@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import CHECKPOINT
 from maskfix.train.config import ViewConfig
 from maskfix.train.early import PICTURES, EarlyLookFigures, fit_early_look
+from maskfix.train.sources import checkout_commit
 from maskfix.train.views import OccludedViews
 from maskfix.weights import add_to_manifest, load_weights, read_manifest, save_weights
 
@@ -61,9 +61,8 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
     row = save_weights(target, network, config["network"], {"step": str(state["step"])})
     training = {"config": config, "steps": state["step"], "samples": state["step"] * config["batch_size"]}
     training["last_validation"] = _last_validation(path.with_suffix(".jsonl"), state["step"])
-    if "mixed" in state:
-        training["mixed"] = state["mixed"]
-    row = dataclasses.replace(row, name=name, data=data, licence=licence, commit=_commit(), training=training)
+    training |= {key: state[key] for key in ("sources", "mixed") if key in state}
+    row = dataclasses.replace(row, name=name, data=data, licence=licence, commit=checkout_commit(), training=training)
     add_to_manifest(row, folder)
     write_cards(folder)
     return target
@@ -140,19 +139,3 @@ def _last_validation(log: Path, step: int) -> dict[str, float]:
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if '"val_' in line]
     rows = [row for row in rows if row["step"] <= step]
     return {key: value for key, value in rows[-1].items() if key.startswith("val_")} if rows else {}
-
-
-def _commit() -> str:
-    """The checkout's commit at the time of the release, or `unknown` outside a checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return found.stdout.strip()

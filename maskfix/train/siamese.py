@@ -19,6 +19,7 @@ from maskfix.train.config import SiameseConfig, as_plain
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
 from maskfix.train.muon import MuonAndAdam
 from maskfix.train.parallel import Processes
+from maskfix.train.sources import run_sources
 
 CHECKPOINT = "siamese.pt"
 LOG = "siamese.jsonl"
@@ -54,7 +55,7 @@ def train_siamese(
         InputError: If the processes that torchrun started cannot share a batch equally, or the queue is shorter than a
             batch whose keys shall be negatives.
         DatasetError: If the faces or templates cannot be used.
-        CheckpointError: If `out` holds a damaged checkpoint or one of another configuration.
+        CheckpointError: If `out` holds a damaged checkpoint or one of another configuration or other faces.
     """
     out = Path(out)
     fabric = make_fabric(config.precision, device)
@@ -79,7 +80,8 @@ def train_siamese(
     network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     synchronise_norms(network, fabric)
     optimiser = _make_optimiser(config, network)
-    state = load_checkpoint(out / CHECKPOINT, as_plain(config))
+    sources = run_sources(faces)
+    state = load_checkpoint(out / CHECKPOINT, as_plain(config), sources)
     start = restore(state, out / CHECKPOINT, {"network": network, "optimiser": optimiser})
     processes.check_step(start, out / CHECKPOINT)
     model, optimiser = fabric.setup(network, optimiser)
@@ -93,6 +95,7 @@ def train_siamese(
             out / CHECKPOINT,
             {
                 "config": as_plain(config),
+                "sources": sources,
                 "step": step,
                 "network": network.state_dict(),
                 "optimiser": optimiser.state_dict(),

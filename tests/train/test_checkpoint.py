@@ -75,6 +75,14 @@ def test_load__a_later_way_of_varying_pictures_that_is_unused(path: Path) -> Non
         load_checkpoint(path, CONFIG)
 
 
+def test_load__made_from_other_files(path: Path) -> None:
+    assert load_checkpoint(path, CONFIG, {"faces": "1"}) is not None
+    save_checkpoint(path, {"config": CONFIG, "sources": {"faces": "1"}, "step": 2})
+    assert load_checkpoint(path, CONFIG, {"faces": "1"}) is not None
+    with pytest.raises(CheckpointError, match="made from other faces"):
+        load_checkpoint(path, CONFIG, {"faces": "2"})
+
+
 def test_load__missing_key(path: Path) -> None:
     with pytest.raises(CheckpointError, match="another seed"):
         load_checkpoint(path, {key: value for key, value in CONFIG.items() if key != "seed"})

@@ -226,7 +226,7 @@ def test_train__killed_and_resumed(store_128: Path, tmp_path: Path) -> None:
     resumed, straight = run(config, store_128, killed.parent), run(config, store_128, tmp_path / "straight")
     first, second = read_checkpoint(resumed), read_checkpoint(straight)
     assert differences(first, second) == []
-    assert first.keys() == {"config", "step", "network", "optimiser", "average"}
+    assert first.keys() == {"config", "step", "network", "optimiser", "average", "sources"}
     assert [row["step"] for row in logged(killed.with_name(LOG))] == list(range(1, done + 3))
     assert sorted(item.name for item in killed.parent.iterdir()) == ["completion.jsonl", "completion.pt"]
 

@@ -18,6 +18,7 @@ from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
 from maskfix.train.completion import train_completion
 from maskfix.train.config import CompletionConfig
 from maskfix.train.release import release_checkpoint
+from maskfix.train.sources import run_sources
 from maskfix.weights import file_sha256, load_weights, read_manifest
 from tests.train.stores import smooth_pictures
 
@@ -40,7 +41,7 @@ def checkpoint(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_completion(settings(), store, tmp_path_factory.mktemp("run"), device="cpu", workers=0)
 
 
-def test_release__round_trip(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_release__round_trip(checkpoint: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "weights"
     path = release_checkpoint(checkpoint.parent, "tiny.test", "24 made-up faces", "CC0", folder)
     assert path == folder / "tiny.test.safetensors"
@@ -50,6 +51,7 @@ def test_release__round_trip(checkpoint: Path, tmp_path: Path, monkeypatch: pyte
     assert row.training["steps"] == 3
     assert row.training["samples"] == 9
     assert row.training["config"]["network"] == "tiny"
+    assert row.training["sources"] == run_sources(store)
     assert row.training["last_validation"].keys() >= {"val_psnr_masked", "val_coverage_error"}
     assert [page for page in folder.rglob("*.md") if "tiny.test" in page.read_text()]
 

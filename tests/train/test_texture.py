@@ -17,6 +17,7 @@ from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import LOG, train_completion
 from maskfix.train.config import CompletionConfig
 from maskfix.train.texture import Texture, arcface_part, load_texture, vgg_weights
+from maskfix.weights import file_sha256
 from tests.embed.onnx_files import write_mobilefacenet, write_strided
 from tests.train.runs import logged
 
@@ -167,6 +168,7 @@ def test_train__with_the_identity_network(store: Path, tmp_path: Path, monkeypat
     assert -1 <= rows[1]["val_identity_mobilefacenet"] <= 1
     assert -1 <= rows[1]["val_identity_masked_mobilefacenet"] <= 1
     assert read_checkpoint(path)["config"]["style_network"] == "early maps of mobilefacenet"
+    assert read_checkpoint(path)["sources"]["networks"] == {RECOGNISER.stem: file_sha256(RECOGNISER)}
 
 
 def test_train__asks_one_network_a_step(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

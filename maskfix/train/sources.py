@@ -1,0 +1,75 @@
+"""What a run is made from, by hash: it goes on from that alone, and its release says it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maskfix.base import CheckpointError
+from maskfix.weights import file_sha256
+
+
+def run_sources(
+    faces: str | Path, networks: Sequence[str | Path] = (), teachers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Hashes of what a run is made from, and the commit that runs it.
+
+    Args:
+        faces: Folder that `maskfix prepare` wrote; the hash is that of its `records.csv`.
+        networks: Files of the frozen networks in the loss, as `train.texture.load_texture` takes them.
+        teachers: Hashes of recognisers by name.
+
+    Returns:
+        `faces` and `commit`; `networks` and `teachers`, hashes by name, where there are any.
+
+    Raises:
+        WeightsError: If a file cannot be read.
+    """
+    found: dict[str, Any] = {"faces": file_sha256(Path(faces) / "records.csv"), "commit": checkout_commit()}
+    if networks:
+        found["networks"] = {file.stem: file_sha256(file) for file in map(_weights_file, networks)}
+    return found | ({"teachers": dict(teachers)} if teachers else {})
+
+
+def check_sources(path: str | Path, stored: Mapping[str, Any], running: Mapping[str, Any]) -> None:
+    """Refuse to go on with a checkpoint that was made from other files.
+
+    What only one of the two says is let pass: checkpoints of before say nothing. The commit may differ.
+
+    Args:
+        path: The checkpoint.
+        stored: What it says of itself.
+        running: What `run_sources` says now.
+
+    Raises:
+        CheckpointError: If faces, networks or teachers are others.
+    """
+    other = [key for key in stored.keys() & running.keys() if key != "commit" and stored[key] != running[key]]
+    if other:
+        raise CheckpointError(
+            f"{path}: made from other {' and '.join(sorted(other))}; give those again, or choose another --out"
+        )
+
+
+def checkout_commit() -> str:
+    """The checkout's commit, or `unknown` outside a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def _weights_file(network: str | Path) -> Path:
+    """The file that holds a network's weights: beside a `.json` they lie in `.bin`; a query says how to ask it."""
+    file = Path(str(network).partition("?")[0])
+    return file.with_suffix(".bin") if file.suffix == ".json" else file

@@ -1,0 +1,94 @@
+"""What a run is made from: by hash, so that it does not go on from something else of the same name."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskfix.base import CheckpointError
+from maskfix.train import completion, distillation, landmarks, siamese
+from maskfix.train.checkpoint import read_checkpoint
+from maskfix.train.sources import check_sources, checkout_commit, run_sources
+from tests.train.test_device import completion_run, distillation_run, landmarks_run, siamese_run
+from tests.train.test_distillation import Small
+from tests.train.test_teachers import Bands
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    (tmp_path / "records.csv").write_text("a")
+    return tmp_path
+
+
+def test_run_sources__hashes_by_name(faces: Path) -> None:
+    assert run_sources(faces) == {"faces": digest("a"), "commit": checkout_commit()}
+    (faces / "one.onnx").write_text("b")
+    # Its weights lie beside it; the description alone is that of every such network.
+    (faces / "two.json").write_text("c")
+    (faces / "two.bin").write_text("d")
+    found = run_sources(faces, [f"{faces}/one.onnx?layout=arcface_112", faces / "two.json"], {"dlib": "e"})
+    assert found["networks"] == {"one": digest("b"), "two": digest("d")}
+    assert found["teachers"] == {"dlib": "e"}
+
+
+def test_check_sources__names_what_is_other() -> None:
+    stored = {"faces": "1", "networks": {"one": "2"}, "commit": "3"}
+    check_sources("run.pt", stored, stored | {"commit": "4"})
+    # Checkpoints of before say nothing of it.
+    check_sources("run.pt", {}, stored)
+    check_sources("run.pt", stored, {})
+    with pytest.raises(CheckpointError, match=r"run\.pt: made from other faces; give those again, or choose another"):
+        check_sources("run.pt", stored, stored | {"faces": "2"})
+    with pytest.raises(CheckpointError, match="made from other faces and networks;"):
+        check_sources("run.pt", stored, {"faces": "2", "networks": {"one": "3"}})
+
+
+def test_checkout_commit__is_gits(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = checkout_commit()
+    assert commit == "unknown" or len(commit) == 40
+
+    def fails(*_: object, **__: object) -> None:
+        raise subprocess.CalledProcessError(128, "git")
+
+    monkeypatch.setattr(subprocess, "run", fails)
+    assert checkout_commit() == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("module", "start"),
+    [
+        (completion, completion_run),
+        (siamese, siamese_run),
+        (landmarks, landmarks_run),
+        (distillation, distillation_run),
+    ],
+)
+def test_train__does_not_go_on_from_other_faces(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    start: Callable[[Path, Path, str], None],
+) -> None:
+    monkeypatch.setattr(distillation, "create_lightcnn", lambda name: Small())
+    monkeypatch.setattr(distillation, "load", lambda spec, device: Bands())
+    monkeypatch.setattr(distillation, "DIMENSION", 3)
+    store = request.getfixturevalue("store" if start in (completion_run, siamese_run) else "store_128")
+    optimiser = "adamw" if module is siamese else "adam"
+    start(store, tmp_path, optimiser)
+    sources = read_checkpoint(tmp_path / module.CHECKPOINT)["sources"]
+    assert sources["faces"] == digest((store / "records.csv").read_text(encoding="utf-8"))
+    assert sources.get("teachers") == ({"bands": Bands().sha256} if module is distillation else None)
+    start(store, tmp_path, optimiser)
+    monkeypatch.setattr(module, "run_sources", lambda *_, **__: sources | {"faces": "others"})
+    with pytest.raises(CheckpointError, match=f"{module.CHECKPOINT}: made from other faces"):
+        start(store, tmp_path, optimiser)
