@@ -74,8 +74,9 @@ def write_counterpart(target: Path, source: Path, photo: UInt8Array, completed: 
             dated = source.stat().st_mtime_ns
             if dated > temporary.stat().st_mtime_ns:
                 os.utime(temporary, ns=(dated, dated))
-    except OSError as error:
-        raise ImageError(f"{target}: cannot be written ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:
+        # A ValueError is Pillow's, of a format's own limits, such as WebP's 16,383 pixels a side.
+        raise ImageError(f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
 
 def save_picture(path: Path, picture: UInt8Array, photo: UInt8Array, source: Path) -> None:

@@ -85,13 +85,6 @@ def _differ(stored: dict[str, Any], running: dict[str, Any], key: str) -> bool:
     return any(one.get(name, 0) != two.get(name, 0) for name in one.keys() | two.keys())
 
 
-def drop_leftovers(path: str | Path) -> None:
-    """Remove the unfinished files that a process killed while it wrote `path` left beside it."""
-    path = Path(path)
-    for leftover in path.parent.glob(f".{path.stem}.*{path.suffix}"):
-        leftover.unlink(missing_ok=True)
-
-
 def append_log(path: str | Path, row: dict[str, Any]) -> None:
     """Append one row of JSON to a log."""
     with Path(path).open("a", encoding="utf-8") as stream:

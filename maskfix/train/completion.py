@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from maskfix.base import InputError
+from maskfix.base import InputError, drop_leftovers
 from maskfix.data import emphasise
 from maskfix.losses import (
     Outputs,
@@ -28,7 +28,7 @@ from maskfix.train.adversary import Adversary
 from maskfix.train.averaging import average_of, averaging
 from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.batches import Batch, BatchDataset, as_pictures, batches
-from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, restore, save_checkpoint, trim_log
+from maskfix.train.checkpoint import append_log, load_checkpoint, restore, save_checkpoint, trim_log
 from maskfix.train.config import CompletionConfig, as_plain
 from maskfix.train.identity_head import IdentityHead
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
@@ -137,7 +137,7 @@ def train_completion(
     if processes.first:
         out.mkdir(parents=True, exist_ok=True)
         trim_log(out / LOG, first)
-        drop_leftovers(out / CHECKPOINT)
+        drop_leftovers([out / CHECKPOINT])
 
     def save(step: int) -> None:
         stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}

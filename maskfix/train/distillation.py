@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from maskfix.align import fit_layout
-from maskfix.base import FloatArray, InputError, UInt8Array, canonical_layout
+from maskfix.base import FloatArray, InputError, UInt8Array, canonical_layout, drop_leftovers
 from maskfix.embed import grey_crops, load, load_layout
 from maskfix.embed.lightcnn import DIMENSION, create_lightcnn
 from maskfix.losses import identity_cosine_loss, relational_loss
 from maskfix.train.averaging import average_of, averaging
 from maskfix.train.batches import BatchDataset, batches
-from maskfix.train.checkpoint import append_log, drop_leftovers, resume, save_checkpoint
+from maskfix.train.checkpoint import append_log, resume, save_checkpoint
 from maskfix.train.config import DistillationConfig, as_plain
 from maskfix.train.loop import (
     Progress,
@@ -140,7 +140,7 @@ def train_recogniser(
     model, optimiser = fabric.setup(network, optimiser)
     targets = torch.from_numpy(target).to(fabric.device)
     out.mkdir(parents=True, exist_ok=True)
-    drop_leftovers(out / CHECKPOINT)
+    drop_leftovers([out / CHECKPOINT])
 
     def save(step: int) -> None:
         stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}

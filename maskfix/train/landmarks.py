@@ -14,10 +14,10 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from maskfix.align.landmark_network import create_landmark_network
-from maskfix.base import FloatArray, InputError, UInt8Array, canonical_layout
+from maskfix.base import FloatArray, InputError, UInt8Array, canonical_layout, drop_leftovers
 from maskfix.train.averaging import average_of, averaging
 from maskfix.train.batches import as_pictures, batches
-from maskfix.train.checkpoint import append_log, drop_leftovers, resume, save_checkpoint
+from maskfix.train.checkpoint import append_log, resume, save_checkpoint
 from maskfix.train.config import as_plain
 from maskfix.train.landmark_config import LandmarkConfig
 from maskfix.train.loop import (
@@ -146,7 +146,7 @@ def train_landmarks(
     first = resume(out / CHECKPOINT, out / LOG, record, network, average, optimiser, sources)
     model, optimiser = fabric.setup(network, optimiser)
     out.mkdir(parents=True, exist_ok=True)
-    drop_leftovers(out / CHECKPOINT)
+    drop_leftovers([out / CHECKPOINT])
 
     def save(step: int) -> None:
         stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}

@@ -45,8 +45,8 @@ def make_fabric(precision: str, device: str = "auto", unused: bool = False) -> A
         unused: Whether some parameters may have no part in a step's loss, which DDP has to be told.
 
     Raises:
-        InputError: If the device or the precision is unknown, CUDA is asked for and absent, or there are fewer GPUs
-            than processes.
+        InputError: If the device or the precision is unknown, the precision is float16, CUDA is asked for and absent,
+            or there are fewer GPUs than processes.
         DependencyError: If lightning-fabric is not installed.
     """
     place = torch.device(resolve_device(device))
@@ -64,6 +64,9 @@ def make_fabric(precision: str, device: str = "auto", unused: bool = False) -> A
         buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         strategy = DDPStrategy(find_unused_parameters=unused, **{buffers: False})
         settings = {"devices": here, "num_nodes": count // here, "strategy": strategy}
+    if precision.startswith("16-"):
+        # Its gradients are scaled, and neither `clip` nor Muon knows by how much.
+        raise InputError(f"precision: {precision!r} is not supported; choose bf16-mixed, 32-true or auto")
     try:
         chosen: Any = fast_precision(place) if precision == "auto" else precision
         fabric = Fabric(accelerator=place.type, precision=chosen, **settings)

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from maskfix.base import InputError
+from maskfix.base import InputError, drop_leftovers
 from maskfix.losses import info_nce
 from maskfix.losses.info_nce import negative_similarity
 from maskfix.restore import CONFIGS, SiameseNetwork
 from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.batches import BatchDataset, as_pictures, batches
-from maskfix.train.checkpoint import append_log, drop_leftovers, load_checkpoint, restore, save_checkpoint, trim_log
+from maskfix.train.checkpoint import append_log, load_checkpoint, restore, save_checkpoint, trim_log
 from maskfix.train.config import SiameseConfig, as_plain
 from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
 from maskfix.train.muon import MuonAndAdam
@@ -88,7 +88,7 @@ def train_siamese(
     if processes.first:
         out.mkdir(parents=True, exist_ok=True)
         trim_log(out / LOG, start)
-        drop_leftovers(out / CHECKPOINT)
+        drop_leftovers([out / CHECKPOINT])
 
     def save(step: int) -> None:
         save_checkpoint(

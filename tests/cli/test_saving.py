@@ -34,6 +34,14 @@ def completed(photo: UInt8Array) -> UInt8Array:
     return result
 
 
+def test_write__a_side_too_long_for_the_format(tmp_path: Path) -> None:
+    photo = np.zeros((1, 16_384, 3), np.uint8)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"b\.webp: cannot be written \(.*16383"):
+        write_counterpart(tmp_path / "b.webp", tmp_path / "a.png", photo, photo)
+    assert [item.name for item in tmp_path.iterdir()] == ["a.png"]
+
+
 class TestSeveralPictures:
     @pytest.mark.parametrize("suffix", ["png", "tif", "webp", "gif"])
     def test_refused(self, tmp_path: Path, colours: UInt8Array, suffix: str) -> None:

@@ -14,7 +14,6 @@ import torch
 from maskfix.base import CheckpointError
 from maskfix.train.checkpoint import (
     append_log,
-    drop_leftovers,
     load_checkpoint,
     read_checkpoint,
     restore,
@@ -139,13 +138,6 @@ def test_save__interrupted_leaves_the_one_before(path: Path, monkeypatch: pytest
         save_checkpoint(path, {})
     assert path.read_bytes() == before
     assert [item.name for item in path.parent.iterdir()] == ["run.pt"]
-
-
-def test_drop_leftovers__only_those_of_the_checkpoint(path: Path) -> None:
-    for name in (".run.abc123.pt", ".other.abc123.pt", "run.jsonl"):
-        (path.parent / name).touch()
-    drop_leftovers(path)
-    assert sorted(item.name for item in path.parent.iterdir()) == [".other.abc123.pt", "run.jsonl", "run.pt"]
 
 
 def test_trim_log__drops_later_rows_and_half_a_row(tmp_path: Path) -> None:

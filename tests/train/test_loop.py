@@ -106,6 +106,9 @@ def test_make_fabric__unknown_names() -> None:
         make_fabric("32-true", "tpu")
     with pytest.raises(InputError, match="precision: '12-bit' is unknown"):
         make_fabric("12-bit", "cpu")
+    # Gradients would be clipped as they were scaled.
+    with pytest.raises(InputError, match="precision: '16-mixed' is not supported; choose bf16-mixed"):
+        make_fabric("16-mixed", "cpu")
 
 
 @pytest.mark.parametrize(

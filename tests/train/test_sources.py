@@ -72,7 +72,7 @@ def test_checkout_commit__is_gits(monkeypatch: pytest.MonkeyPatch) -> None:
         (distillation, distillation_run),
     ],
 )
-def test_train__does_not_go_on_from_other_faces(
+def test_train__goes_on_from_the_same_faces_alone(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -88,7 +88,11 @@ def test_train__does_not_go_on_from_other_faces(
     sources = read_checkpoint(tmp_path / module.CHECKPOINT)["sources"]
     assert sources["faces"] == digest((store / "records.csv").read_text(encoding="utf-8"))
     assert sources.get("teachers") == ({"bands": Bands().sha256} if module is distillation else None)
+    # What a run killed while it wrote its checkpoint left beside it.
+    half = tmp_path / f".{Path(module.CHECKPOINT).stem}.maskfix-0123456789ab.pt"
+    half.touch()
     start(store, tmp_path, optimiser)
+    assert not half.exists()
     monkeypatch.setattr(module, "run_sources", lambda *_, **__: sources | {"faces": "others"})
     with pytest.raises(CheckpointError, match=f"{module.CHECKPOINT}: made from other faces"):
         start(store, tmp_path, optimiser)
