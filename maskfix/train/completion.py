@@ -120,8 +120,7 @@ def train_completion(
     synchronise_norms(network, fabric)
     optimiser = _make_optimiser(config, network)
     record = _record(config, texture)
-    networks = [] if texture is None else [file for file in (identity, *more_identity) if file is not None]
-    sources = run_sources(faces, networks)
+    sources = run_sources(faces, None if texture is None else texture.sha256)
     state = load_checkpoint(out / CHECKPOINT, record, sources)
     if state is None:
         start_from(encoder, start, network, average)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +12,24 @@ from maskfix.weights import file_sha256
 
 
 def run_sources(
-    faces: str | Path, networks: Sequence[str | Path] = (), teachers: Mapping[str, str] | None = None
+    faces: str | Path, networks: Mapping[str, str] | None = None, teachers: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Hashes of what a run is made from, and the commit that runs it.
 
     Args:
         faces: Folder that `maskfix prepare` wrote; the hash is that of its `records.csv`.
-        networks: Files of the frozen networks in the loss, as `train.texture.load_texture` takes them.
-        teachers: Hashes of recognisers by name.
+        networks: Hashes of the frozen networks in the loss, by name.
+        teachers: Hashes of recognisers to learn from, by name.
 
     Returns:
-        `faces` and `commit`; `networks` and `teachers`, hashes by name, where there are any.
+        `faces` and `commit`; `networks` and `teachers` where there are any.
 
     Raises:
-        WeightsError: If a file cannot be read.
+        WeightsError: If `records.csv` cannot be read.
     """
     found: dict[str, Any] = {"faces": file_sha256(Path(faces) / "records.csv"), "commit": checkout_commit()}
-    if networks:
-        found["networks"] = {file.stem: file_sha256(file) for file in map(_weights_file, networks)}
-    return found | ({"teachers": dict(teachers)} if teachers else {})
+    named = {"networks": networks, "teachers": teachers}
+    return found | {name: dict(hashes) for name, hashes in named.items() if hashes}
 
 
 def check_sources(path: str | Path, stored: Mapping[str, Any], running: Mapping[str, Any]) -> None:
@@ -67,9 +66,3 @@ def checkout_commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return found.stdout.strip()
-
-
-def _weights_file(network: str | Path) -> Path:
-    """The file that holds a network's weights: beside a `.json` they lie in `.bin`; a query says how to ask it."""
-    file = Path(str(network).partition("?")[0])
-    return file.with_suffix(".bin") if file.suffix == ".json" else file

@@ -15,6 +15,7 @@ from maskfix.embed.human import HumanNetwork
 from maskfix.embed.mobilefacenet import INPUT_SIZE, MobileFaceNet
 from maskfix.embed.onnx_torch import OnnxTorchNetwork
 from maskfix.losses import TextureNetwork
+from maskfix.weights import file_sha256
 
 _VGG_FILE = "vgg16-397923af.pth"
 # Outputs of the first three pooling layers, as in DFNet and partial convolution.
@@ -39,6 +40,7 @@ class Texture(nn.Module):
         others: More identity networks by name, each from pictures `(N, 3, H, W)` in [0, 1] to unit vectors, with a
             `forward_features` as the first has.
         judges: Networks that no term sees; validation reports what they make of the completed faces.
+        sha256: Hashes of the identity networks' files by name, for the run's record.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class Texture(nn.Module):
         vgg: nn.Module | None = None,
         others: Mapping[str, nn.Module] | None = None,
         judges: Mapping[str, nn.Module] | None = None,
+        sha256: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        self.sha256 = dict(sha256 or {})
         self.identity = identity
         self.vgg = vgg
         self.others = nn.ModuleDict(others)
@@ -148,7 +152,23 @@ def load_texture(identity: str | Path, others: Sequence[str | Path] = (), judges
         whole = vgg16()
         whole.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         vgg = whole.features
-    return Texture(MobileFaceNet.from_onnx(identity), vgg, _by_name(others), _by_name(judges))
+    network = MobileFaceNet.from_onnx(identity)
+    return Texture(network, vgg, _by_name(others), _by_name(judges), weights_sha256([identity, *others]))
+
+
+def weights_sha256(paths: Sequence[str | Path]) -> dict[str, str]:
+    """Hashes of the files that networks' weights lie in, by the file's name.
+
+    Args:
+        paths: As `load_texture` takes them.
+
+    Raises:
+        WeightsError: If a file cannot be read.
+    """
+    files = [Path(str(path).partition("?")[0]) for path in paths]
+    # Of a network in two files, the `.json` says the same of all of its kind.
+    weights = [file.with_suffix(".bin") if file.suffix == ".json" else file for file in files]
+    return {file.name: file_sha256(file) for file in weights}
 
 
 def _by_name(paths: Sequence[str | Path]) -> dict[str, nn.Module]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ class MeanColour(nn.Module):
     """Stands for the texture networks: the mean colour is the embedding, the picture itself the style map."""
 
     style_network = identity_networks = "stand-in"
+    sha256: ClassVar = {"stand-in": "0" * 64}
     count = 1
 
     def dimensions(self) -> list[int]:

@@ -31,13 +31,11 @@ def faces(tmp_path: Path) -> Path:
 
 def test_run_sources__hashes_by_name(faces: Path) -> None:
     assert run_sources(faces) == {"faces": digest("a"), "commit": checkout_commit()}
-    (faces / "one.onnx").write_text("b")
-    # Its weights lie beside it; the description alone is that of every such network.
-    (faces / "two.json").write_text("c")
-    (faces / "two.bin").write_text("d")
-    found = run_sources(faces, [f"{faces}/one.onnx?layout=arcface_112", faces / "two.json"], {"dlib": "e"})
-    assert found["networks"] == {"one": digest("b"), "two": digest("d")}
-    assert found["teachers"] == {"dlib": "e"}
+    found = run_sources(faces, {"one": "b"}, {"dlib": "e"})
+    assert (found["networks"], found["teachers"]) == ({"one": "b"}, {"dlib": "e"})
+    assert "networks" not in run_sources(faces, {})
+    (faces / "records.csv").write_text("b")
+    assert run_sources(faces)["faces"] == digest("b")
 
 
 def test_check_sources__names_what_is_other() -> None:

@@ -16,7 +16,7 @@ from maskfix.losses import ObjectiveWeights
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import LOG, train_completion
 from maskfix.train.config import CompletionConfig
-from maskfix.train.texture import Texture, arcface_part, load_texture, vgg_weights
+from maskfix.train.texture import Texture, arcface_part, load_texture, vgg_weights, weights_sha256
 from maskfix.weights import file_sha256
 from tests.embed.onnx_files import write_mobilefacenet, write_strided
 from tests.train.runs import logged
@@ -96,12 +96,20 @@ def test_load_texture__onnx_networks(tmp_path: Path) -> None:
     judge.write_bytes(other.read_bytes())
     texture = load_texture(first, [spec], [f"{judge}?layout=arcface_16&range=0..1"])
     assert texture.identity_networks == "mobilefacenet, v2_0"
+    assert texture.sha256 == {path.name: file_sha256(path) for path in (first, other)}
     assert texture.dimensions() == [16, 5]
     expected = OnnxTorchNetwork(spec)(arcface_part(pictures()))
     for name in ("v2_0", "judge"):
         torch.testing.assert_close(texture.opinions(pictures())[name], expected)
     with pytest.raises(EmbedderError, match="another identity network is called 'v2_0'"):
         load_texture(first, [spec, spec])
+
+
+def test_weights_sha256__of_what_holds_the_weights(tmp_path: Path) -> None:
+    for name, text in (("a.json", "layers"), ("a.bin", "weights"), ("b.onnx", "both")):
+        (tmp_path / name).write_text(text)
+    found = weights_sha256([tmp_path / "a.json", f"{tmp_path}/b.onnx?layout=arcface_112"])
+    assert found == {name: file_sha256(tmp_path / name) for name in ("a.bin", "b.onnx")}
 
 
 def test_texture__one_network_in_turn() -> None:
@@ -168,7 +176,7 @@ def test_train__with_the_identity_network(store: Path, tmp_path: Path, monkeypat
     assert -1 <= rows[1]["val_identity_mobilefacenet"] <= 1
     assert -1 <= rows[1]["val_identity_masked_mobilefacenet"] <= 1
     assert read_checkpoint(path)["config"]["style_network"] == "early maps of mobilefacenet"
-    assert read_checkpoint(path)["sources"]["networks"] == {RECOGNISER.stem: file_sha256(RECOGNISER)}
+    assert read_checkpoint(path)["sources"]["networks"] == {RECOGNISER.name: file_sha256(RECOGNISER)}
 
 
 def test_train__asks_one_network_a_step(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
