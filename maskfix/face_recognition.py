@@ -11,8 +11,9 @@ was made of the faces of the last call, in each thread apart.
 
 dlib's detectors know no masks: of 233 held-out faces HOG misses 152 once they wear one. So where no face is found
 `face_locations`, and `face_encodings` and `face_landmarks` without locations, look for faces that HOG finds once they
-are completed (`Deoccluder.find_hidden`): 129 of these 152. `configure(hidden=False)` leaves that. Locations from any
-other detector may be given as `known_face_locations`.
+are completed (`Deoccluder.find_hidden`): 129 of these 152. `configure(hidden=False)` leaves that, and
+`configure(hidden="beside")` also looks beside faces that are found. Locations from any other detector may be given as
+`known_face_locations`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from maskfix.base import BoolArray, DependencyError, DoubleArray, UInt8Array
 from maskfix.deocclude import Deoccluder
 from maskfix.embed.dlib_resnet import models_folder
 from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamSettings, embed_by_mode
+from maskfix.plugin.hidden import Hidden, check_hidden
 from maskfix.plugin.last import LastFaces
 from maskfix.plugin.photograph import CompletedPhoto
 
@@ -56,7 +58,7 @@ _SMALLEST = 8
 """Pixels of the longer side of a place in which a face is completed; HOG's own have 80, or 40 in a doubled picture."""
 
 _COMPLETER = Completer()
-_HIDDEN = True
+_HIDDEN: Hidden = True
 
 GUESSING_THRESHOLD = -1.0
 """What is added to the threshold of dlib's HOG detector where it only has to guess. Chosen on the 152 held-out faces
@@ -88,7 +90,7 @@ def configure(
     threshold: float = GATE_THRESHOLD,
     share: float = 0.75,
     device: str = "auto",
-    hidden: bool = True,
+    hidden: Hidden = True,
 ) -> None:
     """Choose the completing network and the mode of `face_encodings`, for the whole process.
 
@@ -99,16 +101,18 @@ def configure(
         threshold: Coverage in [0, 1] above which a face counts as occluded.
         share: Share of the completed face in `fuse`, in [0, 1].
         device: Where the completing network runs: `auto`, `cpu`, `cuda` or `cuda:N`.
-        hidden: Whether faces are looked for that dlib misses for what hides them. Never in `observe`.
+        hidden: Whether faces are looked for that dlib misses for what hides them: `True` where it finds none on a
+            picture, `"beside"` also beside those that it finds (for groups), `False` never. Never in `observe`.
 
     Raises:
-        InputError: If the mode or the device is unknown, or a number out of range.
+        InputError: If the mode, the device or `hidden` is unknown, or a number out of range.
 
     Example:
         >>> configure(mode="always")
         >>> configure()
     """
     global _COMPLETER, _HIDDEN
+    check_hidden(hidden)
     _HIDDEN = hidden
     if isinstance(deoccluder, Completer):
         _COMPLETER = deoccluder
@@ -210,10 +214,9 @@ def face_locations(img: UInt8Array, number_of_times_to_upsample: int = 1, model:
     Raises:
         DependencyError: If dlib or its model files are not installed.
     """
-    found = _found(img, number_of_times_to_upsample, model)
-    if not len(found):
-        return [_location(face, img.shape) for face in _hidden(img, number_of_times_to_upsample)]
-    return [_location(face.rect if model == "cnn" else face, img.shape) for face in found]
+    found = [face.rect if model == "cnn" else face for face in _found(img, number_of_times_to_upsample, model)]
+    hidden = _hidden(img, number_of_times_to_upsample, found)
+    return [_location(face, img.shape) for face in (*found, *hidden)]
 
 
 def batch_face_locations(
@@ -309,9 +312,11 @@ def _found(picture: UInt8Array, upsample: int, model: str) -> Any:
     return _model("cnn" if model == "cnn" else "hog")(picture, upsample)
 
 
-def _hidden(picture: UInt8Array, upsample: int) -> list[Any]:
-    """Rectangles of the faces that HOG finds once they are completed, where it finds none before."""
+def _hidden(picture: UInt8Array, upsample: int, known: Sequence[Any]) -> list[Any]:
+    """Rectangles of the faces that HOG finds once they are completed, beside those that are known."""
     if not _HIDDEN or _COMPLETER.settings.mode == "observe" or not _in_colour(picture):
+        return []
+    if len(known) and _HIDDEN != "beside":
         return []
     hog = _model("hog")
     seen: list[tuple[DoubleArray, Any]] = []
@@ -326,7 +331,7 @@ def _hidden(picture: UInt8Array, upsample: int) -> list[Any]:
         seen.extend(zip(points, places, strict=True))
         return points
 
-    faces = _COMPLETER.deoccluder().find_hidden(picture, guess, find)
+    faces = _COMPLETER.deoccluder().find_hidden(picture, guess, find, _five(picture, known))
     return [min(seen, key=lambda pair: float(np.abs(pair[0] - face).max()))[1] for face in faces]
 
 
@@ -336,9 +341,11 @@ def _in_colour(picture: Any) -> bool:
 
 def _shapes(picture: UInt8Array, locations: Sequence[Location] | None, model: str) -> list[Any]:
     """The landmarks that dlib sees in each face; without locations, in the faces of `face_locations`."""
-    boxes = _found(picture, 1, "hog") if locations is None else [_rectangle(place) for place in locations]
-    if locations is None and not len(boxes):
-        boxes = [_rectangle(_location(face, picture.shape)) for face in _hidden(picture, 1)]
+    if locations is None:
+        boxes = list(_found(picture, 1, "hog"))
+        boxes += [_rectangle(_location(face, picture.shape)) for face in _hidden(picture, 1, boxes)]
+    else:
+        boxes = [_rectangle(place) for place in locations]
     predictor = _model("small" if model == "small" else "large")
     return [predictor(picture, box) for box in boxes]
 

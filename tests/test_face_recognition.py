@@ -322,6 +322,22 @@ class TestHidden:
         ours.configure()
         assert len(ours.face_locations(masked)) == 1
 
+    def test_beside_a_face_that_is_found(self, photo: UInt8Array, masked: UInt8Array, places: Any) -> None:
+        group = np.ascontiguousarray(np.hstack([photo, masked]))
+        assert len(ours.face_locations(group)) == len(ours.face_encodings(group)) == 1
+        try:
+            ours.configure(hidden="beside")
+            bare, found = ours.face_locations(group)
+            assert bare[1] < photo.shape[1] < found[3]
+            moved = np.subtract(found, [0, photo.shape[1], 0, photo.shape[1]])
+            assert np.abs(moved - places[0]).max() <= 0.25 * (places[0][2] - places[0][0])
+            assert len(ours.face_encodings(group)) == len(ours.face_landmarks(group)) == 2
+            assert [told.used for told in ours.last.faces] == [False, True]
+        finally:
+            ours.configure()
+        with pytest.raises(InputError, match="hidden: expected True, False or 'beside'"):
+            ours.configure(hidden="always")  # type: ignore[arg-type]
+
     def test_nothing_there(self, masked: UInt8Array) -> None:
         """Grey pictures are not completed; on what is no face nothing is found."""
         assert ours.face_locations(np.ascontiguousarray(masked[..., 0])) == []

@@ -15,6 +15,7 @@ from maskfix.base import InputError, UInt8Array
 from maskfix.deocclude import Deoccluder
 from maskfix.embed import reopen_sessions
 from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamSettings
+from maskfix.plugin.hidden import Hidden, check_hidden
 from maskfix.plugin.insightface import COLLECTING, CompletedRecogniser
 
 _TASK = "recognition"
@@ -34,7 +35,7 @@ def attach(
     device: str = "auto",
     reopen: bool = True,
     refine: bool = True,
-    hidden: bool = True,
+    hidden: Hidden = True,
 ) -> Any:
     """Put the completion before the recogniser of an insightface FaceAnalysis.
 
@@ -49,6 +50,7 @@ def attach(
     Many a masked face a detector does not find at all. So where it finds no face on a photograph, it is asked with a
     lower threshold, and what it guesses then is a face if it finds it, at its own threshold, once it is completed
     (`hidden`, see `Deoccluder.find_hidden`; its `kps` are those found then, its `bbox` and `det_score` the guess's).
+    Such faces come after those that the detector sees.
 
     Args:
         app: A `FaceAnalysis` with a recognition model.
@@ -62,8 +64,10 @@ def attach(
             give the same to the bit, and stay so after `detach`.
         refine: Whether the landmarks of occluded faces are read anew, and found again after completion: one more
             detection a photograph with such faces, and one more call of the network.
-        hidden: Whether faces are looked for that the detector misses under a mask: one more detection a photograph on
-            which it finds none. Never in `observe`, which changes nothing.
+        hidden: Whether faces are looked for that the detector misses under a mask: `True` where it finds none on a
+            photograph, `"beside"` also beside those that it finds (for groups; unless `max_num` of them are found),
+            `False` never. One more detection, with completion of what it guesses, for each photograph on which is
+            looked. Never in `observe`, which changes nothing.
 
     Returns:
         `app` itself.
@@ -72,6 +76,7 @@ def attach(
         InputError: If `app` is none, has no recognition model, is attached already, or a setting is out of range.
     """
     settings = SeamSettings(mode, threshold, share, refine)
+    check_hidden(hidden)
     models = getattr(app, "models", None)
     if not isinstance(models, dict) or not callable(getattr(app, "get", None)):
         raise InputError(f"app: expected insightface's FaceAnalysis, got {type(app).__name__}; see maskfix.wrap")
@@ -86,7 +91,7 @@ def attach(
         reopen_sessions(models.values())
     find = _FindWithApp(app) if hasattr(app, "det_model") else None
     seam = CompletedRecogniser(models[_TASK], Completer(deoccluder, settings, device), find if refine else None)
-    get = _AttachedGet(app, seam, find if hidden and mode != "observe" else None)
+    get = _AttachedGet(app, seam, find if hidden and mode != "observe" else None, hidden == "beside")
     models[_TASK] = seam
     app.get = get
     return app
@@ -124,12 +129,14 @@ class _AttachedGet:
         app: The application.
         seam: The recogniser that has been put in place.
         find: The application's detector, to look for hidden faces; None not to.
+        beside: Whether to look beside faces that are found, too.
     """
 
-    def __init__(self, app: Any, seam: CompletedRecogniser, find: _FindWithApp | None) -> None:
+    def __init__(self, app: Any, seam: CompletedRecogniser, find: _FindWithApp | None, beside: bool) -> None:
         self.app = app
         self.seam = seam
         self.find = find
+        self.beside = beside
         self.previous = vars(app).get("get")
 
     def __call__(self, img: NDArray[Any], *args: Any, **kwargs: Any) -> list[Any]:
@@ -137,10 +144,22 @@ class _AttachedGet:
         library = partial(type(self.app).get, self.app) if self.previous is None else self.previous
         faces = self._get(library, img, *args, **kwargs)
         # A `get` of the user's own may leave faces out on purpose.
-        if faces or self.find is None or self.previous is not None or getattr(img, "dtype", None) != np.uint8:
+        if self.find is None or self.previous is not None or getattr(img, "dtype", None) != np.uint8:
             return faces
-        hidden = self._hidden(img, self.find)
-        return self._get(partial(type(self.app).get, hidden), img, *args, **kwargs) if hidden is not None else faces
+        if faces and not self.beside:
+            return faces
+        return [*faces, *self._beside(faces, self.find, img, *args, **kwargs)]
+
+    def _beside(self, faces: list[Any], find: _FindWithApp, img: NDArray[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        """Hidden faces beside those that are found, as many as `max_num`, the library's own argument, has room for."""
+        wanted = int(args[0] if args else kwargs.get("max_num", 0))
+        if 0 < wanted <= len(faces):
+            return []
+        hidden = self._hidden(img, find, np.array([face.kps for face in faces]).reshape(-1, 5, 2))
+        if hidden is None:
+            return []
+        room = {"max_num": wanted - len(faces) if wanted > 0 else 0}
+        return self._get(partial(type(self.app).get, hidden), img, *args[1:], **(kwargs | room))
 
     def _get(self, library: Callable[..., list[Any]], img: NDArray[Any], *args: Any, **kwargs: Any) -> list[Any]:
         """The library's faces, completed and embedded."""
@@ -153,14 +172,14 @@ class _AttachedGet:
         self.seam.get_batch(img, pending)
         return faces
 
-    def _hidden(self, img: NDArray[Any], find: _FindWithApp) -> Any:
+    def _hidden(self, img: NDArray[Any], find: _FindWithApp, known: NDArray[Any]) -> Any:
         """The application with a detector that knows of the faces hidden on this photograph; None where none is."""
         boxes, points = find.guess(img)
         if not len(boxes):
             return None
         photo = np.ascontiguousarray(img[..., ::-1])
         five = self.seam.deoccluder.find_hidden(
-            photo, lambda _: points, lambda seen: find(np.ascontiguousarray(seen[..., ::-1]))
+            photo, lambda _: points, lambda seen: find(np.ascontiguousarray(seen[..., ::-1])), known
         )
         if not len(five):
             return None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import maskfix
-from maskfix.base import UInt8Array
+from maskfix.base import InputError, UInt8Array
 from maskfix.plugin.attaching import GUESSING_THRESHOLD
 from tests.plugin.worlds import by_place, green_deoccluder
 
@@ -103,6 +103,44 @@ def test_not_asked_where_a_face_is_found(
     assert len(app.get(np.ascontiguousarray(face[..., ::-1]))) == 1
     assert blinded.guessed == 0
     assert len(by_place(expected)) == 2
+
+
+class TestBeside:
+    """A bare face at the left, which the detector finds, and a hidden one at the right."""
+
+    @pytest.fixture
+    def group(self, blinded: BlindToGreen, face: UInt8Array, masked_bgr: UInt8Array) -> UInt8Array:
+        width, whole = face.shape[1], blinded.detect
+
+        def detect(img: UInt8Array, max_num: int = 0, **_: Any) -> tuple[Any, Any]:
+            boxes, points = blinded.detector.detect(img)
+            seen = (points[..., 0].mean(1) < width) | (len(whole(img)[0]) > 0)
+            count = max_num or len(boxes)
+            return boxes[seen][:count], points[seen][:count]
+
+        blinded.detect = detect  # type: ignore[method-assign]
+        return np.ascontiguousarray(np.hstack([face[..., ::-1], masked_bgr]))
+
+    def test_looked_for_where_it_is_asked_for(self, app: Any, face: UInt8Array, group: UInt8Array) -> None:
+        maskfix.attach(app, deoccluder=green_deoccluder())
+        [alone] = app.get(group)
+        maskfix.detach(app)
+        maskfix.attach(app, deoccluder=green_deoccluder(), hidden="beside")
+        first, second = app.get(group)
+        assert first.kps[:, 0].max() < face.shape[1] < second.kps[:, 0].min()
+        assert (first.completion.used, second.completion.used) == (False, True)
+        np.testing.assert_array_equal(first.embedding, alone.embedding)
+
+    def test_as_many_as_are_wanted(self, app: Any, blinded: BlindToGreen, group: UInt8Array) -> None:
+        maskfix.attach(app, deoccluder=green_deoccluder(), hidden="beside")
+        assert len(app.get(group, 1)) == len(app.get(group, max_num=1)) == 1
+        # The one that is found is enough.
+        assert blinded.guessed == 0
+        assert len(app.get(group, 2)) == len(app.get(group, max_num=2)) == len(app.get(group, max_num=3)) == 2
+
+    def test_unknown(self, app: Any) -> None:
+        with pytest.raises(InputError, match="hidden: expected True, False or 'beside', got 'sometimes'"):
+            maskfix.attach(app, deoccluder=green_deoccluder(), hidden="sometimes")  # type: ignore[arg-type]
 
 
 def test_no_face(app: Any, blinded: BlindToGreen, masked_bgr: UInt8Array) -> None:
