@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ablation_table import format_ablation
 from benchmarks.schema import validate_report
 from benchmarks.table import format_recognisers, format_summary, read_reports
 from maskfix.weights import read_manifest
@@ -37,3 +38,10 @@ def test_results__pages_show_them(paths: list[Path], page: str) -> None:
     assert table.count("Completed") >= 2 * len(paths) > 0
     assert table in (FOLDER / page).read_text(encoding="utf-8")
     assert short in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("ablation*.json")), ids=lambda path: path.stem)
+def test_results__pages_of_the_ablations(path: Path) -> None:
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == format_ablation(report) + "\n"
+    assert report["missing"] == []
