@@ -155,11 +155,15 @@ class _AttachedGet:
         wanted = int(args[0] if args else kwargs.get("max_num", 0))
         if 0 < wanted <= len(faces):
             return []
+        room = max(wanted - len(faces), 0)
+        if args:
+            args = (room, *args[1:])
+        elif "max_num" in kwargs:
+            kwargs["max_num"] = room
         hidden = self._hidden(img, find, np.array([face.kps for face in faces]).reshape(-1, 5, 2))
         if hidden is None:
             return []
-        room = {"max_num": wanted - len(faces) if wanted > 0 else 0}
-        return self._get(partial(type(self.app).get, hidden), img, *args[1:], **(kwargs | room))
+        return self._get(partial(type(self.app).get, hidden), img, *args, **kwargs)
 
     def _get(self, library: Callable[..., list[Any]], img: NDArray[Any], *args: Any, **kwargs: Any) -> list[Any]:
         """The library's faces, completed and embedded."""

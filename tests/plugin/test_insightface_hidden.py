@@ -86,7 +86,8 @@ def test_arguments_are_passed_on(app: Any, blinded: BlindToGreen, masked_bgr: UI
     # Here each is seen while the other is green still.
     blinded.detect = lambda img, **_: blinded.detector.detect(img) if (img != both).any() else nothing()  # type: ignore[method-assign]
     assert len(app.get(both)) == 2
-    assert len(app.get(both, max_num=1)) == 1
+    assert len(app.get(both, max_num=1)) == len(app.get(both, 1, "max")) == 1
+    assert len(app.get(both, det_metric="max")) == 2
 
 
 @pytest.mark.parametrize("settings", [{"hidden": False}, {"mode": "observe"}])
@@ -137,6 +138,9 @@ class TestBeside:
         # The one that is found is enough.
         assert blinded.guessed == 0
         assert len(app.get(group, 2)) == len(app.get(group, max_num=2)) == len(app.get(group, max_num=3)) == 2
+        # The library's second argument may follow by its place.
+        assert len(app.get(group, 1, "max")) == 1
+        assert len(app.get(group, 2, "max")) == len(app.get(group, 0, "max")) == len(app.get(group)) == 2
 
     def test_unknown(self, app: Any) -> None:
         with pytest.raises(InputError, match="hidden: expected True, False or 'beside', got 'sometimes'"):
