@@ -45,7 +45,7 @@ def release(
 @app.command()
 def early(
     name: Annotated[str, typer.Argument(help="arch.tag of a released file")],
-    faces: Annotated[Path, typer.Option(help="what maskfix prepare wrote, best the training faces")],
+    faces: Annotated[Path, typer.Option(help="folder that maskfix prepare wrote, best of the training faces")],
     templates: Templates = None,
     out: Annotated[Path, typer.Option(help="weights folder with manifest.json")] = Path("weights"),
 ) -> None:

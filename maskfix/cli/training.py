@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from maskfix.base import MaskfixError
-from maskfix.cli.options import ConfigFile, Device, Templates
+from maskfix.cli.options import ConfigFile, Device, Faces, RunFolder, Steps, Templates, Workers
 from maskfix.cli.shared import BAD_INPUT, make_progress
 
 app = typer.Typer(
@@ -20,28 +20,28 @@ app = typer.Typer(
 
 @app.command()
 def siamese(
-    faces: Annotated[Path, typer.Option(help="what maskfix prepare wrote")],
-    out: Annotated[Path, typer.Option(help="folder for checkpoint and log")],
+    faces: Faces,
+    out: RunFolder,
     config: ConfigFile = None,
     templates: Templates = None,
-    steps: Annotated[int | None, typer.Option(help="optimiser steps in all")] = None,
+    steps: Steps = None,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(help="processes that make batches")] = 1,
+    workers: Workers = 1,
 ) -> None:
     """Stage 1: contrastive pre-training of the encoder; continues from its checkpoint."""
     from maskfix.train.config import SiameseConfig, load_config
     from maskfix.train.siamese import train_siamese
 
     settings = load_config(SiameseConfig, config, {"steps": steps})
-    with _Steps("stage 1", settings.steps) as progress:
+    with _Progress("stage 1", settings.steps) as progress:
         path = train_siamese(settings, faces, out, templates, device, workers, progress)
     progress.say(f"checkpoint: {path}")
 
 
 @app.command()
 def completion(
-    faces: Annotated[Path, typer.Option(help="what maskfix prepare wrote")],
-    out: Annotated[Path, typer.Option(help="folder for checkpoint and log")],
+    faces: Faces,
+    out: RunFolder,
     identity: Annotated[Path | None, typer.Option(help="MobileFaceNet as ONNX, for the identity term")] = None,
     more_identity: Annotated[
         list[str] | None,
@@ -56,16 +56,16 @@ def completion(
     ] = None,
     config: ConfigFile = None,
     templates: Templates = None,
-    steps: Annotated[int | None, typer.Option(help="optimiser steps in all")] = None,
+    steps: Steps = None,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(help="processes that make batches")] = 1,
+    workers: Workers = 1,
 ) -> None:
     """Stage 2: the whole network on the paper's objective; continues from its checkpoint."""
     from maskfix.train.completion import train_completion
     from maskfix.train.config import CompletionConfig, load_config
 
     settings = load_config(CompletionConfig, config, {"steps": steps})
-    with _Steps("stage 2", settings.steps) as progress:
+    with _Progress("stage 2", settings.steps) as progress:
         path = train_completion(
             settings,
             faces,
@@ -85,21 +85,21 @@ def completion(
 
 @app.command()
 def recogniser(
-    faces: Annotated[Path, typer.Option(help="folder that maskfix prepare wrote")],
+    faces: Faces,
     out: Annotated[Path, typer.Option(help="folder for checkpoint, log and the teachers' embeddings")],
     teacher: Annotated[list[str], typer.Option(help="recogniser to learn from, such as dlib; repeat it for several")],
     config: Annotated[Path | None, typer.Option(help="TOML with a DistillationConfig; defaults when left out")] = None,
     templates: Templates = None,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(help="processes that make batches")] = 1,
-    steps: Annotated[int | None, typer.Option(help="steps in all; the configuration's when left out")] = None,
+    workers: Workers = 1,
+    steps: Steps = None,
 ) -> None:
     """Distil recognisers into a LightCNN of one's own; no names of people are needed."""
     from maskfix.train.config import DistillationConfig, load_config
     from maskfix.train.distillation import train_recogniser
 
     settings = load_config(DistillationConfig, config, {"steps": steps})
-    with _Steps("distillation", settings.steps) as progress:
+    with _Progress("distillation", settings.steps) as progress:
         path = train_recogniser(
             settings, faces, out, teacher, templates=templates, device=device, workers=workers, progress=progress
         )
@@ -108,13 +108,13 @@ def recogniser(
 
 @app.command()
 def landmarks(
-    faces: Annotated[Path, typer.Option(help="folder that maskfix prepare wrote")],
-    out: Annotated[Path, typer.Option(help="folder for checkpoint and log")],
+    faces: Faces,
+    out: RunFolder,
     config: ConfigFile = None,
     templates: Templates = None,
-    steps: Annotated[int | None, typer.Option(help="optimiser steps in all")] = None,
+    steps: Steps = None,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(help="processes that make batches")] = 1,
+    workers: Workers = 1,
 ) -> None:
     """The network that finds a masked face in a crop cut askew; continues from its checkpoint."""
     from maskfix.train.config import load_config
@@ -122,7 +122,7 @@ def landmarks(
     from maskfix.train.landmarks import train_landmarks
 
     settings = load_config(LandmarkConfig, config, {"steps": steps})
-    with _Steps("landmarks", settings.steps) as progress:
+    with _Progress("landmarks", settings.steps) as progress:
         path = train_landmarks(settings, faces, out, templates, device, workers, progress)
     progress.say(f"checkpoint: {path}")
 
@@ -132,7 +132,7 @@ def _rank(name: str) -> int:
     return int(os.environ[name]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
 
 
-class _Steps:
+class _Progress:
     """A progress bar over training steps; a context manager that is called after each step.
 
     Of the processes that torchrun starts the first one shows it, and the first one of each machine says what is wrong.
@@ -144,7 +144,7 @@ class _Steps:
         self._description = description
         self._shown = _rank("RANK") == 0
 
-    def __enter__(self) -> _Steps:
+    def __enter__(self) -> _Progress:
         if self._shown:
             self._progress.start()
         return self

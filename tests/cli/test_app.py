@@ -10,21 +10,13 @@ import numpy as np
 import pytest
 
 from maskfix import __version__
-from maskfix.cli import main
 from maskfix.plot.saved import SavedScores, save_scores
+from tests.cli.random_networks import called
 
 
 def command(*words: object) -> subprocess.CompletedProcess[str]:
     """Run `maskfix` in a process of its own."""
     return subprocess.run([sys.executable, "-m", "maskfix", *map(str, words)], capture_output=True, text=True)
-
-
-def called(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    """Run `maskfix` in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["maskfix", *map(str, words)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    return int(stopped.value.code or 0)
 
 
 def write_scores(path: Path, seed: int) -> Path:

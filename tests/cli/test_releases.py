@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from maskfix.cli import main
 from maskfix.restore import create_network
 from maskfix.weights import add_to_manifest, read_manifest, save_weights
-
-
-def called(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    """Run `maskfix weights` in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["maskfix", "weights", *map(str, words)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    return int(stopped.value.code or 0)
+from tests.cli.random_networks import called
 
 
 def test_weights_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +21,7 @@ def test_weights_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         {"licence": "CC0"},
     )
     add_to_manifest(row, tmp_path)
-    assert called(monkeypatch, "list") == 0
+    assert called(monkeypatch, "weights", "list") == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if "listed" in line]
     assert line == f"cadf_small_128.listed  {row.bytes / 1e6:.1f} MB  sha256 {row.sha256}  CC0"
 
@@ -40,9 +31,9 @@ def test_weights_record__notes_of_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     add_to_manifest(save_weights(tmp_path / "net.tag.safetensors", {"w": torch.zeros(3)}, "net", {}), tmp_path)
     notes = tmp_path / "notes.md"
     notes.write_text("**Weak** on profiles.\n\nNot for decisions.\n\n", encoding="utf-8")
-    assert called(monkeypatch, "record", "net.tag", "--notes", notes, "--out", tmp_path) == 0
+    assert called(monkeypatch, "weights", "record", "net.tag", "--notes", notes, "--out", tmp_path) == 0
     assert read_manifest(tmp_path)[0].notes == "**Weak** on profiles.\n\nNot for decisions."
-    assert called(monkeypatch, "record", "net.tag", "--out", tmp_path) == 0
+    assert called(monkeypatch, "weights", "record", "net.tag", "--out", tmp_path) == 0
     assert "## What to know\n\n**Weak** on profiles.\n\nNot for decisions.\n" in (tmp_path / "net.tag.md").read_text()
 
 
@@ -50,5 +41,7 @@ def test_weights_record__no_notes_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_to_manifest(save_weights(tmp_path / "net.tag.safetensors", {"w": torch.zeros(3)}, "net", {}), tmp_path)
-    assert called(monkeypatch, "record", "net.tag", "--notes", tmp_path / "absent.md", "--out", tmp_path) == 2
+    assert (
+        called(monkeypatch, "weights", "record", "net.tag", "--notes", tmp_path / "absent.md", "--out", tmp_path) == 2
+    )
     assert "absent.md" in capsys.readouterr().err
