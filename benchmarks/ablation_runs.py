@@ -25,6 +25,8 @@ from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import CHECKPOINT, train_completion
 from maskfix.train.config import CompletionConfig, as_plain
 from maskfix.train.loop import open_views
+from maskfix.train.sources import faces_sha256
+from maskfix.train.texture import weights_sha256
 from maskfix.weights import file_sha256
 from protocols import Progress
 
@@ -175,9 +177,7 @@ def open_faces(job: Job) -> Faces:
     held_out = choose_faces(views.store.names, job.base.held_out, job.limit, job.base.seed)
     if len({judge.name for judge in job.judges.values()}) < len(job.judges) or not job.judges:
         raise InputError("judge: give at least one, and each once")
-    # HumanNetwork's file is JSON with its weights beside it; the hash that its embedder reports is theirs.
-    networks = ([job.identity] if job.identity else []) + [path.with_suffix(".bin") for path in job.more_identity]
-    identity = {path.stem: file_sha256(path) for path in networks}
+    identity = weights_sha256([*([job.identity] if job.identity else []), *job.more_identity])
     for spec, judge in job.judges.items():
         if judge.sha256 in identity.values():
             raise InputError(f"judge: {spec} stands in the loss; judge by networks that no loss term knows")
@@ -187,7 +187,7 @@ def open_faces(job: Job) -> Faces:
         "config": config,
         "encoder": {"sha256": file_sha256(job.encoder), "steps": read_checkpoint(job.encoder).get("step")},
         "identity": identity,
-        "faces_sha256": file_sha256(job.faces / "records.csv"),
+        "faces_sha256": faces_sha256(job.faces),
         "masks": {"source": occluder.source.name, "kinds": list(PAPER_KINDS)},
     }
     _claim(job.out, record)

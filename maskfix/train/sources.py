@@ -27,9 +27,18 @@ def run_sources(
     Raises:
         WeightsError: If `records.csv` cannot be read.
     """
-    found: dict[str, Any] = {"faces": file_sha256(Path(faces) / "records.csv"), "commit": checkout_commit()}
+    found: dict[str, Any] = {"faces": faces_sha256(faces), "commit": checkout_commit()}
     named = {"networks": networks, "teachers": teachers}
     return found | {name: dict(hashes) for name, hashes in named.items() if hashes}
+
+
+def faces_sha256(faces: str | Path) -> str:
+    """Hash of a store of faces: that of its `records.csv`, which names them all.
+
+    Raises:
+        WeightsError: If it cannot be read.
+    """
+    return file_sha256(Path(faces) / "records.csv")
 
 
 def check_sources(path: str | Path, stored: Mapping[str, Any], running: Mapping[str, Any]) -> None:
