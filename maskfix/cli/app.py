@@ -81,16 +81,26 @@ def verify(
         typer.Option(help="picture of both faces; runs/verify/panel.png when left out, none with --json"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    face_a: Annotated[int | None, typer.Option(help="which face of A, counted from the left, from 1")] = None,
+    face_b: Annotated[int | None, typer.Option(help="which face of B, likewise")] = None,
     device: Device = "auto",
 ) -> None:
     """Say whether two pictures show one person: exit code 0 same, 1 different, 2 error or no threshold known.
 
-    Occluded faces are completed first. Of several faces on a picture, the largest near the centre is compared.
+    Occluded faces are completed first. Of several faces on a picture, the largest near the centre is compared unless
+    --face-a or --face-b says which.
     """
     from maskfix.cli.verify import VerifySettings, run_verify
 
     settings = VerifySettings(
-        embedder, mode, threshold=threshold, fmr=fmr, weights=weights, detector=detector, device=device
+        embedder,
+        mode,
+        threshold=threshold,
+        fmr=fmr,
+        weights=weights,
+        detector=detector,
+        device=device,
+        numbers=(face_a, face_b),
     )
     target = panel or (None if as_json else Path("runs/verify/panel.png"))
     raise typer.Exit(run_verify(first, second, settings, target, as_json))

@@ -17,6 +17,7 @@ from maskfix.base import (
     Completion,
     DoubleArray,
     FloatArray,
+    ImageError,
     InputError,
     UInt8Array,
     check_choice,
@@ -50,6 +51,8 @@ class VerifySettings:
         weights: Released weights, or a `.safetensors` file.
         detector: `auto`, `mesh` or `mtcnn`.
         device: `auto`, `cpu` or `cuda`.
+        numbers: Which face of each picture is compared, counted from the left and from 1; the largest near the centre
+            where None.
     """
 
     embedder: str | None = None
@@ -60,6 +63,7 @@ class VerifySettings:
     weights: str = "cadf_small_128"
     detector: str = "auto"
     device: str = "auto"
+    numbers: tuple[int | None, int | None] = (None, None)
 
     def __post_init__(self) -> None:
         """Refuse what no comparison could be made with.
@@ -69,6 +73,9 @@ class VerifySettings:
         """
         if self.threshold is not None:
             check_range("threshold", self.threshold, -1, 1)
+        for side, number in zip("ab", self.numbers, strict=True):
+            if number is not None and number < 1:
+                raise InputError(f"face-{side}: expected 1 or more (faces are counted from the left), got {number}")
         _ = self.seam
 
     @property
@@ -82,13 +89,15 @@ class Face(NamedTuple):
 
     Attributes:
         picture: Its file.
-        found: Faces on the picture; the largest near the centre is the one compared.
+        found: Faces on the picture.
+        number: Which of them is compared, counted from the left and from 1.
         coverage: Occluded share of its canonical crop, in [0, 1].
         completed: Whether the recogniser saw it completed.
     """
 
     picture: str
     found: int
+    number: int
     coverage: float
     completed: bool
 
@@ -154,12 +163,14 @@ class _Pair(NamedTuple):
         five: The five points of each face, `(2, 5, 2)`.
         refined: The same for the completed faces: found again after completion where a face is occluded.
         counts: How many faces each picture shows.
+        numbers: Which of them is compared, counted from the left and from 1.
     """
 
     photos: tuple[UInt8Array, UInt8Array]
     five: FloatArray
     refined: FloatArray
     counts: tuple[int, int]
+    numbers: tuple[int, int]
 
 
 def run_verify(
@@ -178,7 +189,7 @@ def run_verify(
         The exit code: 0 one person, 1 two people, 2 where no threshold is known for the recogniser.
 
     Raises:
-        ImageError: If a picture cannot be read or shows no face.
+        ImageError: If a picture cannot be read, or shows no face or none of the number asked for.
         EmbedderError: If the recogniser is unknown or cannot be loaded.
         WeightsError: If the weights are unknown or damaged.
         InputError: If a setting is out of range, or the panel is one of the pictures or cannot be written.
@@ -196,17 +207,20 @@ def run_verify(
     )
     blind = Deoccluder.from_pretrained(settings.weights, settings.device)
     finder = FaceFinder(settings.detector, resolve_device(settings.device))
-    found = [finder.require(photo, path, blind) for photo, path in zip(photos, (first, second), strict=True)]
-    five = np.stack([points[0] for points in found])
+    one, two = (
+        _choose(finder, photo, path, blind, number)
+        for photo, path, number in zip(photos, (first, second), settings.numbers, strict=True)
+    )
+    five = np.stack([one.five, two.five])
     refined = blind.refine(photos, five, finder.find, settings.coverage)
-    pair = _Pair(photos, five, refined, (len(found[0]), len(found[1])))
+    pair = _Pair(photos, five, refined, (one.count, two.count), (one.number, two.number))
     completer = Completer(blind, settings.seam)
     restored, result = complete_photos(completer, pair.photos, Looked(pair.refined))
     similarities = _similarities(recogniser, pair, restored, result, completer)
     faces = tuple(
-        Face(str(path), count, round(float(covered), 4), bool(seen))
-        for path, count, covered, seen in zip(
-            (first, second), pair.counts, result.completion.coverage, result.used, strict=True
+        Face(str(path), count, number, round(float(covered), 4), bool(seen))
+        for path, count, number, covered, seen in zip(
+            (first, second), pair.counts, pair.numbers, result.completion.coverage, result.used, strict=True
         )
     )
     outcome = Verification(
@@ -228,6 +242,31 @@ def run_verify(
         for line in (*describe(outcome), *([f"panel       {panel}"] if panel else [])):
             typer.echo(line)
     return outcome.exit_code
+
+
+class _Chosen(NamedTuple):
+    """The face of a picture that is compared: its five points, its number from the left, and how many there are."""
+
+    five: FloatArray
+    number: int
+    count: int
+
+
+def _choose(finder: FaceFinder, photo: UInt8Array, path: Path, blind: Deoccluder, number: int | None) -> _Chosen:
+    """Find the faces of a picture, and of them the one asked for.
+
+    Raises:
+        ImageError: If there is no face, or none of that number.
+    """
+    # Who counts faces counts those that no detector sees as well.
+    points = finder.require(photo, path, blind) if number is None else finder.find_hidden(photo, blind)
+    from_left = np.argsort(points[:, :, 0].mean(axis=1), kind="stable")
+    if number is None:
+        return _Chosen(points[0], int(np.flatnonzero(from_left == 0)[0]) + 1, len(points))
+    if number > len(points):
+        faces = f"{len(points)} face" if len(points) == 1 else f"{len(points) or 'no'} faces"
+        raise ImageError(f"{path}: {faces} found, so there is no face {number} from the left")
+    return _Chosen(points[from_left[number - 1]], number, len(points))
 
 
 def _similarities(
@@ -268,7 +307,7 @@ def describe(result: Verification) -> list[str]:
             f"{fnmr:.1%} of genuine pairs away"
         )
     lines += [
-        f"face {side}      {_face_line(face, result.mode)}" for side, face in zip("AB", result.faces, strict=True)
+        f"face {side}      {_face_line(face, result.mode, side)}" for side, face in zip("AB", result.faces, strict=True)
     ]
     name, sha256 = result.embedder
     return [*lines, f"recogniser  {name} (sha256 {sha256[:12]}), faces completed by {result.weights}"]
@@ -294,12 +333,14 @@ def _decision(result: Verification) -> str:
     return f"{verdict}: {side} {known.value:.4f} ({source})"
 
 
-def _face_line(face: Face, mode: str) -> str:
+def _face_line(face: Face, mode: str, side: str) -> str:
     treated = "completed" if face.completed else "as it came"
     if mode == "fuse" and face.completed:
         treated = "completed and fused with the face as it came"
     line = f"{face.picture}: {face.coverage:.1%} covered, {treated}"
-    return line if face.found == 1 else f"{line}; {face.found} faces, the largest near the centre is compared"
+    if face.found == 1:
+        return line
+    return f"{line}; face {face.number} of {face.found} from the left (--face-{side.lower()} chooses another)"
 
 
 def _write_panel(path: Path, pair: _Pair, blind: Deoccluder, completion: Completion, result: Verification) -> None:

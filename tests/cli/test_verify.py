@@ -167,7 +167,7 @@ def test_both_completed(
 def test_says_what_the_threshold_did_to_completed_probes__where_that_was_measured(
     mode: str, completed: int, told: bool
 ) -> None:
-    faces = Face("a.jpg", 1, 0.2 * completed, completed > 0), Face("b.jpg", 1, 0.2, completed > 1)
+    faces = Face("a.jpg", 1, 1, 0.2 * completed, completed > 0), Face("b.jpg", 1, 1, 0.2, completed > 1)
     known = Threshold(0.5, 0.001, "LFW", 3000, (0.002, 0.25))
     lines = describe(Verification(0.6, 0.4, 0.6, known, faces, ("dlib", "0" * 64), "cadf", mode))
     line = "let 0.20% of impostors in and turned 25.0% of genuine pairs away"
@@ -195,7 +195,7 @@ def test_without_an_embedder__maskfixs_own_where_it_is_here(
     told = json.loads(capsys.readouterr().out)
     assert told["embedder"] == {"name": "lightcnn:lightcnn9.tiny", "sha256": released.sha256}
     assert (told["same"], told["threshold"]) == (None, None)
-    assert [set(face) for face in told["faces"]] == [{"picture", "found", "coverage", "completed"}] * 2
+    assert [set(face) for face in told["faces"]] == [{"picture", "found", "number", "coverage", "completed"}] * 2
 
 
 def test_several_faces__the_main_one_is_compared(
@@ -203,10 +203,35 @@ def test_several_faces__the_main_one_is_compared(
 ) -> None:
     assert called(monkeypatch, *words(folder, "a.png", "group.png", "--panel", tmp_path / "p.png")) == 0
     shown = capsys.readouterr().out
-    assert (
-        f"{folder / 'group.png'}: 0.0% covered, as it came; 2 faces, the largest near the centre is compared" in shown
-    )
+    chosen = "face 1 of 2 from the left (--face-b chooses another)"
+    assert f"{folder / 'group.png'}: 0.0% covered, as it came; {chosen}" in shown
     assert f"{folder / 'a.png'}: 0.0% covered, as it came\n" in shown
+
+
+def test_face__counted_from_the_left(
+    folder: Path, shared_parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The small face first, so that the main one is the second from the left.
+    write_image(folder / "turned.png", np.ascontiguousarray(read_image(folder / "group.png")[:, ::-1]))
+    main, small = shared_parts["finder"].find(read_image(folder / "turned.png"))
+    assert small[:, 0].mean() < main[:, 0].mean()
+    compared: list[Any] = []
+    refine = Deoccluder.refine
+    monkeypatch.setattr(
+        Deoccluder,
+        "refine",
+        lambda self, photos, five, *more: compared.append(five) or refine(self, photos, five, *more),
+    )
+    for more, expected in (((), main), (("--face-b", 2), main), (("--face-b", 1), small)):
+        _, told = verified(folder, monkeypatch, capsys, "a.png", "turned.png", *more)
+        np.testing.assert_allclose(compared.pop()[1], expected, atol=1e-3)
+        assert [face["number"] for face in told["faces"]] == [1, 1 if expected is small else 2]
+    # Who counts, counts the faces that no detector sees as well.
+    shown = shared_parts["finder"].find
+    monkeypatch.setattr(FaceFinder, "find", lambda self, photo: shown(photo)[:1])
+    monkeypatch.setattr(FaceFinder, "_hidden", lambda self, photo, blind, points: small[None])
+    verified(folder, monkeypatch, capsys, "turned.png", "a.png", "--face-a", 1)
+    np.testing.assert_allclose(compared.pop()[0], small, atol=1e-3)
 
 
 def test_unknown_weights_of_the_recogniser__similarity_but_no_decision(
@@ -238,6 +263,9 @@ def test_unknown_weights_of_the_recogniser__similarity_but_no_decision(
         ("b.png", ("--fmr", 0.02), "fmr: thresholds are shipped for 0.01 and 0.001, got 0.02; or give --threshold"),
         ("b.png", ("--threshold", 3), "threshold: expected a number in [-1, 1], got 3.0"),
         ("b.png", ("--embedder", "clairvoyance"), "embedder 'clairvoyance' is unknown"),
+        ("b.png", ("--face-a", 0), "face-a: expected 1 or more (faces are counted from the left), got 0"),
+        ("b.png", ("--face-b", 2), "b.png: 1 face found, so there is no face 2 from the left"),
+        ("grey.png", ("--face-b", 1), "grey.png: no faces found, so there is no face 1 from the left"),
         ("b.png", ("--panel", "panel.gif"), "panel.gif: figure format: 'gif' is unknown; known: png, pdf, svg"),
         ("b.png", ("--panel", "/proc/none/panel.png"), "/proc/none/panel.png: cannot be written (No such file"),
     ],
