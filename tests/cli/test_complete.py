@@ -216,12 +216,21 @@ class TestGoingOn:
 
     def test_killed_for_good__the_next_run_removes_what_is_left(self, tree: Path, weights: dict[int, Path]) -> None:
         out = tree.parent / "out"
-        left, other = ".half.maskfix-0123456789ab.png", ".half.of.somebody.png"
-        for name in (left, other):
-            (out / name).parent.mkdir(exist_ok=True)
+        other, ours = ".half.of.somebody.png", "maskfix-0123456789ab"
+        left = [f".half.{ours}.png", f".{Path(NOTE).stem}.{ours}.json", f".failures.{ours}.csv"]
+        out.mkdir()
+        for name in (*left, other):
             (out / name).touch()
         run([tree / "x" / "half.png"], Path(f"{out}{os.sep}"), weights[20])
         assert files(out) == [other, NOTE, "failures.csv"]
+
+    def test_killed_while_writing_one_file__likewise(
+        self, tree: Path, weights: dict[int, Path], tmp_path: Path
+    ) -> None:
+        (tmp_path / "one").mkdir()
+        (tmp_path / "one" / ".b.maskfix-0123456789ab.png").touch()
+        run([tree / "a.png"], tmp_path / "one" / "b.png", weights[20])
+        assert files(tmp_path / "one") == ["b.png"]
 
     def test_other_settings_are_refused(self, tree: Path, weights: dict[int, Path], worked: list[str]) -> None:
         out = tree.parent / "out"
