@@ -24,7 +24,7 @@ from maskfix.base import (
 )
 from maskfix.embed.base import RawBatchEmbedder, fill_batch
 from maskfix.embed.onnx_network import check_device, first_line, onnx_sha256, providers
-from maskfix.embed.sessions import reopen_sessions
+from maskfix.embed.sessions import reopen_sessions, session_device
 from maskfix.embed.unscaled import Output, unscaled_output
 
 PACKS = {
@@ -62,7 +62,7 @@ class ArcFaceEmbedder(RawBatchEmbedder):
         layout: ArcFace's crop at the network's input size.
         dimension: Length of the embedding.
         sha256: Hash of the ONNX file; with weights in files beside it, the hash of all their hashes.
-        device: "cpu" or "cuda", where the network runs.
+        device: "cpu", "cuda" or "cuda:N", where the network runs.
         path: The ONNX file.
     """
 
@@ -81,7 +81,7 @@ class ArcFaceEmbedder(RawBatchEmbedder):
             self.path, self._model = _pack_recogniser(text, order)
             self.name = f"arcface:{text}"
         self.sha256 = onnx_sha256(self.path)
-        self.device = "cuda" if "CUDA" in self._model.session.get_providers()[0] else "cpu"
+        self.device = session_device(self._model.session)
         self.layout = arcface_layout(int(self._model.input_size[0]))
         fixed = self._model.input_shape[0]
         #: Some exports take one batch size only; the last batch is then filled up.

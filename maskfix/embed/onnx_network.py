@@ -24,7 +24,7 @@ from maskfix.base import (
 )
 from maskfix.embed.base import RawBatchEmbedder, fill_batch, grey_crops
 from maskfix.embed.layouts import list_layouts, load_layout
-from maskfix.embed.sessions import session_options
+from maskfix.embed.sessions import session_device, session_options
 from maskfix.embed.unscaled import Output, unscaled_output
 from maskfix.weights import file_sha256
 
@@ -63,7 +63,7 @@ class OnnxEmbedder(RawBatchEmbedder):
         layout: As declared.
         dimension: Length of the embedding.
         sha256: Hash of the file; with weights in files beside it, the hash of all their hashes.
-        device: "cpu" or "cuda", where the network runs.
+        device: "cpu", "cuda" or "cuda:N", where the network runs.
         path: The file.
     """
 
@@ -87,7 +87,7 @@ class OnnxEmbedder(RawBatchEmbedder):
         self._range, self._colour = value_range, colour
         self._asked = device, batch_size
         self._session = _open(self.path, providers(device))
-        self.device = "cuda" if "CUDA" in self._session.get_providers()[0] else "cpu"
+        self.device = session_device(self._session)
         self._output = self._find_output(output)
         fixed = self._check_input()
         self._fixed = fixed if isinstance(fixed, int) and fixed > 0 else None

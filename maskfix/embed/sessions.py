@@ -11,8 +11,33 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+_CUDA = "CUDAExecutionProvider"
 # Within a call they spin as ever: that is where it pays.
 _KEY = "session.force_spinning_stop"
+
+
+def session_gpu(session: Any) -> int | None:
+    """The number of the GPU that a session of onnxruntime runs on; None on the CPU.
+
+    Args:
+        session: An `InferenceSession`, or what has its `get_providers`.
+    """
+    if session.get_providers()[:1] != [_CUDA]:
+        return None
+    options = session.get_provider_options() if hasattr(session, "get_provider_options") else {}
+    return int(options.get(_CUDA, {}).get("device_id", 0))
+
+
+def session_device(session: Any) -> str:
+    """Where a session of onnxruntime runs, as torch calls it: `cpu`, `cuda` (the first GPU) or `cuda:N`."""
+    number = session_gpu(session)
+    return "cpu" if number is None else f"cuda:{number}" if number else "cuda"
+
+
+def session_providers(session: Any) -> list[Any]:
+    """The providers of a session, on the same GPU, as another session takes them."""
+    number = session_gpu(session)
+    return [(name, {"device_id": number}) if name == _CUDA else name for name in session.get_providers()]
 
 
 def session_options(options: Any = None) -> Any:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from maskfix.base import DependencyError
 from maskfix.embed.base import unit_rows
-from maskfix.embed.sessions import session_options
+from maskfix.embed.sessions import session_options, session_providers
 
 _LAST_STEPS = ("Div", "LpNormalization", "Mul")
 _TOLERANCE = 1e-3
@@ -74,7 +74,9 @@ def _open_last_step(path: Path, scaled: Output) -> tuple[Any, list[str]]:
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     options = session_options()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=scaled.session.get_providers())
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=session_providers(scaled.session)
+    )
     return session, names
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from maskfix.base import BoolArray, CropLayout, FloatArray, InputError, UInt8Array, check_crops
 from maskfix.embed import Embedder, unit_rows
+from maskfix.embed.sessions import session_device, session_gpu
 from maskfix.plugin.base import Completer, FaceCompletion, embed_by_mode
 from maskfix.plugin.crops import CropFormat
 from maskfix.plugin.last import LastResult
@@ -17,7 +18,7 @@ from maskfix.plugin.last import LastResult
 _CHUNK = 64
 
 
-def session_device(session: Any) -> str:
+def completion_device(session: Any) -> str:
     """Where a session of onnxruntime runs, as torch calls it; the completion follows it there where torch can.
 
     onnxruntime-gpu is often installed beside a torch without CUDA.
@@ -26,12 +27,12 @@ def session_device(session: Any) -> str:
         session: An `InferenceSession`, or what has its `get_providers`.
 
     Returns:
-        `cuda` or `cpu`.
+        `cpu`, `cuda` (the first GPU) or `cuda:N`.
     """
     import torch
 
-    on_cuda = session.get_providers()[:1] == ["CUDAExecutionProvider"]
-    return "cuda" if on_cuda and torch.cuda.is_available() else "cpu"
+    number = session_gpu(session)
+    return "cpu" if number is None or number >= torch.cuda.device_count() else session_device(session)
 
 
 class _ArraySeam:
@@ -143,7 +144,7 @@ class CompletedSession(_ArraySeam):
             batch,
             None,
             lambda crops: self.inner.run(output_names, {name: crops}, run_options),
-            session_device(self.inner),
+            completion_device(self.inner),
         )
         return list(output)
 

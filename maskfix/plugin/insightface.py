@@ -23,7 +23,7 @@ from maskfix.base import (
     check_photo,
 )
 from maskfix.deocclude import Deoccluder, Recut
-from maskfix.plugin.arrays import session_device
+from maskfix.plugin.arrays import completion_device
 from maskfix.plugin.base import (
     Completer,
     FaceCompletion,
@@ -273,7 +273,7 @@ class CompletedRecogniser:
     def _device(self) -> str:
         """Where the recogniser runs."""
         session = getattr(self.recogniser, "session", None)
-        return "cpu" if session is None else session_device(session)
+        return "cpu" if session is None else completion_device(session)
 
 
 def _check_bgr(name: str, picture: Any) -> None:

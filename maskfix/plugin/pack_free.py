@@ -73,7 +73,7 @@ def pack_free_analysis(recogniser: str | Path, device: str = "cpu", **kwargs: An
 
     Args:
         recogniser: ONNX file of an ArcFace recogniser.
-        device: Where MTCNN runs, `cpu` or `cuda`.
+        device: Where MTCNN runs, `cpu`, `cuda` or `cuda:N`.
         kwargs: Passed on to insightface's `get_model`, such as `providers`.
 
     Returns:
@@ -102,7 +102,7 @@ def pack_free_analysis(recogniser: str | Path, device: str = "cpu", **kwargs: An
         app = FaceAnalysis(folder, **kwargs)
     app.models = {"detection": detector, "recognition": model}
     app.det_model, app.model_dir = detector, str(path.parent)
-    app.prepare(ctx_id=0 if device == "cuda" else -1)
+    app.prepare(ctx_id=0 if device.startswith("cuda") else -1)
     return app
 
 

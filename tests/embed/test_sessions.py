@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from maskfix.embed import reopen_sessions, session_options
-from maskfix.embed.sessions import spins_on
+from maskfix.embed.sessions import session_device, session_gpu, session_providers, spins_on
 from tests.embed.onnx_files import write_recogniser
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -21,6 +21,33 @@ CPU = ["CPUExecutionProvider"]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return write_recogniser(tmp_path / "tiny.onnx")
+
+
+class OnGpu:
+    """What onnxruntime says of a session on a GPU; no such session is at hand without one."""
+
+    def __init__(self, number: str | None) -> None:
+        self._options = {"CUDAExecutionProvider": {} if number is None else {"device_id": number}}
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        return {**self._options, "CPUExecutionProvider": {}}
+
+
+@pytest.mark.parametrize(("number", "device"), [("0", "cuda"), ("1", "cuda:1"), (None, "cuda")])
+def test_gpu_of_a_session(number: str | None, device: str) -> None:
+    assert session_gpu(OnGpu(number)) == int(number or 0)
+    assert session_device(OnGpu(number)) == device
+    # As `maskfix.embed.onnx_network.providers` asks for a GPU.
+    expected = [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
+    assert session_providers(OnGpu(number)) == expected
+
+
+def test_session_on_the_cpu(path: Path) -> None:
+    session = onnxruntime.InferenceSession(str(path), providers=CPU)
+    assert (session_gpu(session), session_device(session), session_providers(session)) == (None, "cpu", CPU)
 
 
 def threaded(threads: int = 2, **entries: str) -> Any:

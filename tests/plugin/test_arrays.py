@@ -15,6 +15,7 @@ from maskfix.base import CropLayout, InputError, UInt8Array, arcface_layout
 from maskfix.deocclude import Deoccluder
 from maskfix.embed import Embedder, load
 from maskfix.plugin import CompletedCallable, CompletedEmbedder, CompletedSession
+from maskfix.plugin.arrays import completion_device
 from tests.plugin.worlds import GreenNetwork, batches, green_deoccluder, painted
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -78,6 +79,22 @@ class TestSession:
         [out] = seam.run(None, {"x": blob(crops)})
         assert [face.used for face in seam.last] == [False, True]
         assert len(out) == 2
+
+    @pytest.mark.parametrize(
+        ("number", "gpus", "device"), [(0, 1, "cuda"), (1, 2, "cuda:1"), (1, 1, "cpu"), (0, 0, "cpu")]
+    )
+    def test_completion_follows_to_the_gpu_that_torch_has_too(
+        self, monkeypatch: pytest.MonkeyPatch, number: int, gpus: int, device: str
+    ) -> None:
+        class OnGpu:
+            def get_providers(self) -> list[str]:
+                return ["CUDAExecutionProvider"]
+
+            def get_provider_options(self) -> dict[str, dict[str, str]]:
+                return {"CUDAExecutionProvider": {"device_id": str(number)}}
+
+        monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+        assert completion_device(OnGpu()) == device
 
     def test_bytes_for_a_network_of_floats(self, session: Any, crops: UInt8Array) -> None:
         seam = maskfix.wrap(
