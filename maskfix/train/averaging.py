@@ -19,6 +19,21 @@ def average_of(network: torch.nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(network, multi_avg_fn=averaging(decay), use_buffers=True)
 
 
+def update_average(average: AveragedModel, network: torch.nn.Module, decay: float, step: int) -> None:
+    """Take a step's weights into the average.
+
+    Early averages would remember the first, random weights for long: a short memory grows into the full one.
+
+    Args:
+        average: The average.
+        network: What it is an average of.
+        decay: Its decay in the end.
+        step: Steps done before this one.
+    """
+    average.multi_avg_fn = averaging(min(decay, (1 + step) / (10 + step)))
+    average.update_parameters(network)
+
+
 def averaged_weights(average: dict[str, Tensor]) -> dict[str, Tensor]:
     """A moving average's weights under the network's own names."""
     prefix = "module."

@@ -130,7 +130,7 @@ class BatchDataset(Dataset[Any]):
 
 
 def batches(
-    dataset: BatchDataset, start: int, stop: int, workers: int = 1, device: torch.device | None = None
+    dataset: Dataset[Any], start: int, stop: int, workers: int = 1, device: torch.device | None = None
 ) -> Iterator[Any]:
     """Batches of steps start to stop, made ahead by worker processes.
 

@@ -25,7 +25,7 @@ from maskfix.losses import (
 )
 from maskfix.restore import SCALES, CompletionNetwork, blend_weight, create_network
 from maskfix.train.adversary import Adversary
-from maskfix.train.averaging import average_of, averaging
+from maskfix.train.averaging import average_of, update_average
 from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.batches import Batch, BatchDataset, as_pictures, batches
 from maskfix.train.checkpoint import append_log, load_checkpoint, restore, save_checkpoint, trim_log
@@ -149,16 +149,13 @@ def train_completion(
     dataset = BatchDataset(views, training, config.batch_size, config.seed, rows=rows, often=often)
     for step, batch in enumerate(batches(dataset, first, config.steps, workers, fabric.device), first):
         figures = _step(parts, step, batch)
-        # Early averages would remember the first, random weights for long; a short memory grows into the full one.
-        average.multi_avg_fn = averaging(min(config.average, (1 + step) / (10 + step)))
-        average.update_parameters(network)
+        update_average(average, network, config.average, step)
         if not processes.first:
             continue
-        last = step + 1 == config.steps
-        if config.validate_every and (last or (step + 1) % config.validate_every == 0) and len(validation):
+        if config.validates(step) and len(validation):
             figures |= validate(released(average, network, config), views, validation, config, fabric, texture)
         append_log(out / LOG, {"step": step + 1, **figures})
-        saver.maybe(step + 1, last)
+        saver.maybe(step + 1, last=step + 1 == config.steps)
         if progress:
             progress(step + 1, figures)
     processes.wait()

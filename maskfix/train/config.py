@@ -192,7 +192,37 @@ class SiameseConfig(CommonConfig):
 
 
 @dataclass(frozen=True)
-class CompletionConfig(CommonConfig):
+class AveragedConfig(CommonConfig):
+    """What runs share whose weights are averaged and validated.
+
+    Attributes:
+        average: Decay of the moving average of the weights, which is what is released; 0 switches it off.
+        validate_every: Steps between validations on the held-out faces; 0 switches them off.
+        clip: Largest norm of the gradient; 0 switches clipping off.
+    """
+
+    average: float = 0.999
+    validate_every: int = 500
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing.
+
+        Raises:
+            InputError: As `CommonConfig`; or if one of the numbers above is out of range.
+        """
+        super().__post_init__()
+        check_range("average", self.average, 0, 1 - 1e-9)
+        for name in ("validate_every", "clip"):
+            check_range(name, getattr(self, name), 0, sys.maxsize)
+
+    def validates(self, step: int) -> bool:
+        """Whether the step after so many is followed by a validation; the last one always is."""
+        return self.validate_every > 0 and (step + 1 == self.steps or (step + 1) % self.validate_every == 0)
+
+
+@dataclass(frozen=True)
+class CompletionConfig(AveragedConfig):
     """Stage 2 (paper section 3.4): Adam at 1e-4 and the objective of eqs. 10 to 15.
 
     Attributes:
@@ -205,9 +235,6 @@ class CompletionConfig(CommonConfig):
             likes on one side of the face alone is not rewarded.
         compose_texture: Whether all texture terms see the completion composed with the visible pixels, as a user will:
             they then act under the mask alone.
-        average: Decay of the moving average of the weights, which is what is released; 0 switches it off.
-        validate_every: Steps between validations on the held-out faces; 0 switches them off.
-        clip: Largest norm of the gradient; 0 switches clipping off.
         adversarial: Weight of a patch discriminator's verdict on occluded places (hinge loss), from `texture_start`
             on; 0 trains none.
         texture_in_turn: Whether each step asks one of the identity networks alone, in turn, for the texture terms:
@@ -227,9 +254,6 @@ class CompletionConfig(CommonConfig):
     perturb_identity: bool = False
     mirror_texture: bool = False
     compose_texture: bool = False
-    average: float = 0.999
-    validate_every: int = 500
-    clip: float = 1.0
     adversarial: float = 0.0
     texture_in_turn: bool = False
     identity_head: float = 0.0
@@ -241,28 +265,23 @@ class CompletionConfig(CommonConfig):
         """Refuse numbers that mean nothing.
 
         Raises:
-            InputError: As `CommonConfig`; or if the optimiser is unknown, or the average's decay, `texture_start`,
-                `validate_every`, `clip`, `adversarial`, `identity_head`, `whole` or a factor of `emphasis` is out of
-                range, or a group of it is unknown.
+            InputError: As `AveragedConfig`; or if the optimiser is unknown, or `texture_start`, `adversarial`,
+                `identity_head`, `whole` or a factor of `emphasis` is out of range, or a group of it is unknown.
         """
         super().__post_init__()
         check_emphasis(self.emphasis)
         check_range("whole", self.whole, 0.01, 100)
         check_choice("optimiser", self.optimiser, ("adam", "muon"))
-        check_range("average", self.average, 0, 1 - 1e-9)
-        for name in ("texture_start", "validate_every", "clip", "adversarial", "identity_head"):
+        for name in ("texture_start", "adversarial", "identity_head"):
             check_range(name, getattr(self, name), 0, sys.maxsize)
 
 
 @dataclass(frozen=True)
-class DistillationConfig(CommonConfig):
+class DistillationConfig(AveragedConfig):
     """The distillation of recognisers into a LightCNN.
 
     Attributes:
         relational: Weight of the relational term; the cosine term weighs 1.
-        average: Decay of the moving average of the weights, which is what is released.
-        validate_every: Steps between validations on the held-out faces; 0 switches them off.
-        clip: Largest norm of the gradient; 0 switches clipping off.
         views: `clean` is the share of views without a mask, half of them by default.
     """
 
@@ -273,22 +292,16 @@ class DistillationConfig(CommonConfig):
     warmup: int = 100
     precision: str = "bf16-mixed"
     relational: float = 10.0
-    average: float = 0.999
-    validate_every: int = 500
-    clip: float = 1.0
     views: ViewConfig = field(default_factory=lambda: ViewConfig(clean=0.5))
 
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing.
 
         Raises:
-            InputError: As `CommonConfig`; or if a weight, the average's decay, `validate_every` or `clip` is out of
-                range.
+            InputError: As `AveragedConfig`; or if the relational term's weight is out of range.
         """
         super().__post_init__()
-        check_range("average", self.average, 0, 1 - 1e-9)
-        for name in ("relational", "validate_every", "clip"):
-            check_range(name, getattr(self, name), 0, sys.maxsize)
+        check_range("relational", self.relational, 0, sys.maxsize)
 
     @classmethod
     def networks(cls) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,23 +15,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from maskfix.align import fit_layout
-from maskfix.base import FloatArray, InputError, UInt8Array, canonical_layout, drop_leftovers
+from maskfix.base import FloatArray, UInt8Array, canonical_layout
 from maskfix.embed import grey_crops, load, load_layout
 from maskfix.embed.lightcnn import DIMENSION, create_lightcnn
 from maskfix.losses import identity_cosine_loss, relational_loss
-from maskfix.train.averaging import average_of, averaging
-from maskfix.train.batches import BatchDataset, batches
-from maskfix.train.checkpoint import append_log, resume, save_checkpoint
+from maskfix.train.batches import BatchDataset
 from maskfix.train.config import DistillationConfig, as_plain
-from maskfix.train.loop import (
-    Progress,
-    Saver,
-    launched_processes,
-    learning_rate,
-    make_fabric,
-    open_views,
-    set_learning_rate,
-)
+from maskfix.train.loop import Progress, make_fabric, open_views
+from maskfix.train.single import SingleRun, refuse_torchrun, run_steps
 from maskfix.train.sources import run_sources
 from maskfix.train.teachers import joint_target, teacher_embeddings
 from maskfix.train.views import OccludedViews
@@ -117,11 +109,8 @@ def train_recogniser(
         EmbedderError: If a teacher cannot be loaded.
     """
     out = Path(out)
-    if launched_processes()[0] > 1:
-        # The relational term compares all pairs of a batch.
-        raise InputError(
-            "torchrun: a recogniser is distilled in one process; start maskfix train recogniser without it"
-        )
+    # The relational term compares all pairs of a batch.
+    refuse_torchrun("a recogniser is distilled", "maskfix train recogniser")
     fabric = make_fabric(config.precision, device)
     views, training, validation = open_views(faces, templates, config)
     embedders = [load(spec, device) for spec in teachers]
@@ -133,34 +122,22 @@ def train_recogniser(
         _initialise(network)
     # Before its optimiser is made: the state that a checkpoint gives follows the parameters as they are then.
     network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = average_of(network, config.average)
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     sources = run_sources(faces, teachers={one.name: one.sha256 for one in embedders})
-    first = resume(out / CHECKPOINT, out / LOG, record, network, average, optimiser, sources)
-    model, optimiser = fabric.setup(network, optimiser)
     targets = torch.from_numpy(target).to(fabric.device)
-    out.mkdir(parents=True, exist_ok=True)
-    drop_leftovers([out / CHECKPOINT])
 
-    def save(step: int) -> None:
-        stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
-        save_checkpoint(out / CHECKPOINT, stored | {"average": average.state_dict(), "sources": sources})
+    def validate(average: nn.Module) -> dict[str, float]:
+        return _validate(average, views, validation, target, config, fabric)
 
-    saver = Saver(save, config.checkpoint_seconds)
-    lessons: Any = LessonDataset(views, training, config.batch_size, config.seed)
-    for step, lesson in enumerate(batches(lessons, first, config.steps, workers, fabric.device), first):
-        set_learning_rate(optimiser, learning_rate(config, step))
-        figures = _step(config, lesson, targets, fabric, model, optimiser)
-        average.multi_avg_fn = averaging(min(config.average, (1 + step) / (10 + step)))
-        average.update_parameters(network)
-        last = step + 1 == config.steps
-        if config.validate_every and (last or (step + 1) % config.validate_every == 0) and len(validation) > 1:
-            figures |= _validate(average.module, views, validation, target, config, fabric)
-        append_log(out / LOG, {"step": step + 1, **figures})
-        saver.maybe(step + 1, last)
-        if progress:
-            progress(step + 1, figures)
-    return out / CHECKPOINT
+    return run_steps(
+        SingleRun(config, record, sources, out / CHECKPOINT, out / LOG, fabric, workers),
+        network,
+        optimiser,
+        LessonDataset(views, training, config.batch_size, config.seed),
+        partial(_loss, config, targets, fabric),
+        validate if len(validation) > 1 else None,
+        progress,
+    )
 
 
 def _initialise(network: nn.Module) -> None:
@@ -172,22 +149,17 @@ def _initialise(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _step(
-    config: DistillationConfig, lesson: Lesson, targets: Tensor, fabric: Any, model: Any, optimiser: Any
-) -> dict[str, float]:
-    """One optimiser step; returns the terms."""
+def _loss(
+    config: DistillationConfig, targets: Tensor, fabric: Any, model: Any, lesson: Lesson
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss of one batch, and its terms."""
     wanted = targets[lesson.rows]
     with fabric.autocast():
         found = model(as_grey(lesson.faces, fabric.device)).float()
     cosine, relational = identity_cosine_loss(found, wanted), relational_loss(found, wanted)
     total = cosine + config.relational * relational
-    optimiser.zero_grad(set_to_none=True)
-    fabric.backward(total)
-    if config.clip:
-        fabric.clip_gradients(model, optimiser, max_norm=config.clip)
-    optimiser.step()
     terms = {"cosine": cosine, "relational": relational, "total": total}
-    return {name: float(value.detach()) for name, value in terms.items()}
+    return total, {name: float(value.detach()) for name, value in terms.items()}
 
 
 @torch.no_grad()

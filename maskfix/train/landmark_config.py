@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from maskfix.align.landmark_network import NETWORKS
 from maskfix.base import check_range
-from maskfix.train.config import CommonConfig, ViewConfig
+from maskfix.train.config import AveragedConfig, ViewConfig
 
 
 @dataclass(frozen=True)
-class LandmarkConfig(CommonConfig):
+class LandmarkConfig(AveragedConfig):
     """The landmark network, which finds a hidden face in a crop cut askew.
 
     Attributes:
@@ -21,9 +21,6 @@ class LandmarkConfig(CommonConfig):
         moves: How often each hidden face is moved.
         behind: Share of the faces that are hidden by something else than a mask.
         weight_decay: Of AdamW.
-        average: Decay of the moving average of the weights, which is what is released.
-        validate_every: Steps between validations on the held-out faces; 0 switches them off.
-        clip: Largest norm of the gradient; 0 switches clipping off.
         views: How a face is varied besides; its own shift, turn and scale come on top.
     """
 
@@ -42,21 +39,19 @@ class LandmarkConfig(CommonConfig):
     weight_decay: float = 0.02
     average: float = 0.995
     validate_every: int = 200
-    clip: float = 1.0
     views: ViewConfig = field(default_factory=lambda: ViewConfig(clean=0.13, shift=0.0, turn=0.0, scale=0.0))
 
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing.
 
         Raises:
-            InputError: As `CommonConfig`; or if one of the numbers above is out of range.
+            InputError: As `AveragedConfig`; or if one of the numbers above is out of range.
         """
         super().__post_init__()
-        check_range("average", self.average, 0, 1 - 1e-9)
         check_range("behind", self.behind, 0, 1)
         check_range("scale", self.scale, 0, 2)
         check_range("moves", self.moves, 1, sys.maxsize)
-        for name in ("shift", "turn", "weight_decay", "validate_every", "clip"):
+        for name in ("shift", "turn", "weight_decay"):
             check_range(name, getattr(self, name), 0, sys.maxsize)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,23 +15,14 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from maskfix.align.landmark_network import create_landmark_network
-from maskfix.base import FloatArray, InputError, UInt8Array, canonical_layout, drop_leftovers
-from maskfix.train.averaging import average_of, averaging
-from maskfix.train.batches import as_pictures, batches
-from maskfix.train.checkpoint import append_log, resume, save_checkpoint
+from maskfix.base import FloatArray, UInt8Array, canonical_layout
+from maskfix.train.batches import as_pictures
 from maskfix.train.config import as_plain
 from maskfix.train.landmark_config import LandmarkConfig
-from maskfix.train.loop import (
-    Progress,
-    Saver,
-    launched_processes,
-    learning_rate,
-    make_fabric,
-    open_views,
-    set_learning_rate,
-)
+from maskfix.train.loop import Progress, make_fabric, open_views
 from maskfix.train.moves import draw_move, move
 from maskfix.train.obstacles import put_behind, slip_mask
+from maskfix.train.single import SingleRun, refuse_torchrun, run_steps
 from maskfix.train.sources import run_sources
 from maskfix.train.views import OccludedViews
 
@@ -130,58 +122,36 @@ def train_landmarks(
         InputError: If torchrun started several processes.
     """
     out = Path(out)
-    if launched_processes()[0] > 1:
-        raise InputError("torchrun: a landmark network is trained in one process; start maskfix train landmarks itself")
+    refuse_torchrun("a landmark network is trained", "maskfix train landmarks")
     fabric = make_fabric(config.precision, device)
     views, training, validation = open_views(faces, templates, config)
-    record = as_plain(config)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = create_landmark_network(config.network)
     # Before its optimiser is made: the state that a checkpoint gives follows the parameters as they are then.
     network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = average_of(network, config.average)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    sources = run_sources(faces)
-    first = resume(out / CHECKPOINT, out / LOG, record, network, average, optimiser, sources)
-    model, optimiser = fabric.setup(network, optimiser)
-    out.mkdir(parents=True, exist_ok=True)
-    drop_leftovers([out / CHECKPOINT])
-
-    def save(step: int) -> None:
-        stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
-        save_checkpoint(out / CHECKPOINT, stored | {"average": average.state_dict(), "sources": sources})
-
-    saver = Saver(save, config.checkpoint_seconds)
-    lessons: Any = MovedCropDataset(views, training, config, config.seed)
-    for step, lesson in enumerate(batches(lessons, first, config.steps, workers, fabric.device), first):
-        set_learning_rate(optimiser, learning_rate(config, step))
-        figures = _step(config, lesson, fabric, model, optimiser)
-        average.multi_avg_fn = averaging(min(config.average, (1 + step) / (10 + step)))
-        average.update_parameters(network)
-        last = step + 1 == config.steps
-        if config.validate_every and (last or (step + 1) % config.validate_every == 0) and len(validation):
-            figures |= validate_landmarks(average.module, MovedCropDataset(views, validation, config, config.seed + 1))
-        append_log(out / LOG, {"step": step + 1, **figures})
-        saver.maybe(step + 1, last)
-        if progress:
-            progress(step + 1, figures)
-    return out / CHECKPOINT
+    held_out = MovedCropDataset(views, validation, config, config.seed + 1) if len(validation) else None
+    return run_steps(
+        SingleRun(config, as_plain(config), run_sources(faces), out / CHECKPOINT, out / LOG, fabric, workers),
+        network,
+        optimiser,
+        MovedCropDataset(views, training, config, config.seed),
+        partial(_loss, fabric),
+        None if held_out is None else partial(validate_landmarks, lessons=held_out),
+        progress,
+    )
 
 
-def _step(config: LandmarkConfig, lesson: MovedCrops, fabric: Any, model: Any, optimiser: Any) -> dict[str, float]:
-    """One optimiser step; returns the loss and the mean error in pixels."""
+def _loss(fabric: Any, model: Any, lesson: MovedCrops) -> tuple[Tensor, dict[str, float]]:
+    """The loss of one batch, and the mean error in pixels."""
     wanted = lesson.five.to(fabric.device)
     with fabric.autocast():
         found = model(as_pictures(lesson.pictures, fabric.device))
     side = lesson.pictures.shape[1]
     loss = functional.smooth_l1_loss(found / side, wanted / side, beta=_BETA)
-    optimiser.zero_grad(set_to_none=True)
-    fabric.backward(loss)
-    if config.clip:
-        fabric.clip_gradients(model, optimiser, max_norm=config.clip)
-    optimiser.step()
-    return {"loss": float(loss.detach()), "error": float((found.detach() - wanted).norm(dim=2).mean())}
+    error = (found.detach() - wanted).norm(dim=2).mean()
+    return loss, {"loss": float(loss.detach()), "error": float(error)}
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ averaged.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,7 +26,8 @@ def mix_checkpoints(first: str | Path, second: str | Path, share: float, out: st
             layers that it lacks are the second's.
         share: The second's share, in [0, 1].
         out: File to write: a checkpoint to start another run from, or to release; it takes its configuration and step
-            from the second, and no optimiser: no run continues in it.
+            from the second, and no optimiser: no run continues in it. Its `mixed` entry says of both what they were
+            made from, and so does the release of it.
 
     Raises:
         CheckpointError: If a checkpoint is damaged, is none of stage 2, or the networks differ.
@@ -46,5 +48,13 @@ def mix_checkpoints(first: str | Path, second: str | Path, share: float, out: st
     }
     network = {key.removeprefix("module."): value for key, value in mixed.items() if key.startswith("module.")}
     state = {"config": two["config"], "step": two["step"], "average": mixed, "network": network}
-    save_checkpoint(out, state | {"mixed": {"of": [str(first), str(second)], "share": share}})
+    origins = [_origin(path, state) for path, state in ((first, one), (second, two))]
+    save_checkpoint(out, state | {"mixed": {"of": origins, "share": share}})
     return Path(out)
+
+
+def _origin(path: str | Path, state: dict[str, Any]) -> dict[str, Any]:
+    """What a mixture says of one of its two: how far it was trained and from what, or what it was mixed of itself."""
+    return {"file": str(path), "step": state["step"]} | {
+        key: state[key] for key in ("sources", "mixed") if key in state
+    }

@@ -165,7 +165,7 @@ def test_train__refusals(store_128: Path, tmp_path: Path, monkeypatch: pytest.Mo
     train_landmarks(replace(SETTINGS, steps=1), store_128, tmp_path, device="cpu", workers=0)
     with pytest.raises(CheckpointError, match="shift"):
         train_landmarks(replace(SETTINGS, shift=3.0), store_128, tmp_path, device="cpu", workers=0)
-    monkeypatch.setattr(landmarks, "launched_processes", lambda: (2, 2))
+    monkeypatch.setattr("maskfix.train.single.launched_processes", lambda: (2, 2))
     with pytest.raises(InputError, match="one process"):
         train_landmarks(SETTINGS, store_128, tmp_path, device="cpu", workers=0)
 

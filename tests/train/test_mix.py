@@ -42,6 +42,17 @@ def test_mix__number_by_number(tmp_path: Path) -> None:
     create_network("tiny").load_state_dict(mixed["network"])
 
 
+def test_mix__says_what_both_were_made_from(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "1.pt", 1), write(tmp_path / "2.pt", 2)
+    save_checkpoint(first, read_checkpoint(first) | {"sources": {"faces": "a" * 64}})
+    once = mix_checkpoints(first, second, 0.25, tmp_path / "once.pt")
+    twice = read_checkpoint(mix_checkpoints(once, second, 0.5, tmp_path / "twice.pt"))
+    one = {"file": str(first), "step": 1, "sources": {"faces": "a" * 64}}
+    two = {"file": str(second), "step": 2}
+    assert twice["mixed"]["of"] == [{"file": str(once), "step": 2, "mixed": {"of": [one, two], "share": 0.25}}, two]
+    assert "sources" not in twice
+
+
 def test_mix__layers_that_the_second_has_alone(tmp_path: Path) -> None:
     first, second = write(tmp_path / "1.pt", 1), write(tmp_path / "2.pt", 2)
     state = read_checkpoint(second)
