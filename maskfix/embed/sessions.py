@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-_CUDA = "CUDAExecutionProvider"
+# TensorRT's sessions fall back to CUDA's provider, and both number GPUs as torch does.
+_ON_GPU = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
 # Within a call they spin as ever: that is where it pays.
 _KEY = "session.force_spinning_stop"
 
@@ -22,10 +23,11 @@ def session_gpu(session: Any) -> int | None:
     Args:
         session: An `InferenceSession`, or what has its `get_providers`.
     """
-    if session.get_providers()[:1] != [_CUDA]:
+    first = next(iter(session.get_providers()), "")
+    if first not in _ON_GPU:
         return None
     options = session.get_provider_options() if hasattr(session, "get_provider_options") else {}
-    return int(options.get(_CUDA, {}).get("device_id", 0))
+    return int(options.get(first, {}).get("device_id", 0))
 
 
 def session_device(session: Any) -> str:
@@ -37,7 +39,7 @@ def session_device(session: Any) -> str:
 def session_providers(session: Any) -> list[Any]:
     """The providers of a session, on the same GPU, as another session takes them."""
     number = session_gpu(session)
-    return [(name, {"device_id": number}) if name == _CUDA else name for name in session.get_providers()]
+    return [(name, {"device_id": number}) if name in _ON_GPU else name for name in session.get_providers()]
 
 
 def session_options(options: Any = None) -> Any:

@@ -16,6 +16,7 @@ from tests.embed.onnx_files import write_recogniser
 onnxruntime = pytest.importorskip("onnxruntime")
 model_zoo = pytest.importorskip("insightface.model_zoo.model_zoo")
 CPU = ["CPUExecutionProvider"]
+CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 
 @pytest.fixture
@@ -26,23 +27,25 @@ def path(tmp_path: Path) -> Path:
 class OnGpu:
     """What onnxruntime says of a session on a GPU; no such session is at hand without one."""
 
-    def __init__(self, number: str | None) -> None:
-        self._options = {"CUDAExecutionProvider": {} if number is None else {"device_id": number}}
+    def __init__(self, number: str | None, *providers: str) -> None:
+        self._options = {name: {} if number is None else {"device_id": number} for name in providers}
 
     def get_providers(self) -> list[str]:
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        return [*self._options, "CPUExecutionProvider"]
 
     def get_provider_options(self) -> dict[str, dict[str, str]]:
         return {**self._options, "CPUExecutionProvider": {}}
 
 
+@pytest.mark.parametrize("providers", [[CUDA], [TENSORRT, CUDA]])
 @pytest.mark.parametrize(("number", "device"), [("0", "cuda"), ("1", "cuda:1"), (None, "cuda")])
-def test_gpu_of_a_session(number: str | None, device: str) -> None:
-    assert session_gpu(OnGpu(number)) == int(number or 0)
-    assert session_device(OnGpu(number)) == device
+def test_gpu_of_a_session(providers: list[str], number: str | None, device: str) -> None:
+    session = OnGpu(number, *providers)
+    assert session_gpu(session) == int(number or 0)
+    assert session_device(session) == device
     # As `maskfix.embed.onnx_network.providers` asks for a GPU.
-    expected = [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
-    assert session_providers(OnGpu(number)) == expected
+    options = {"device_id": int(number or 0)}
+    assert session_providers(session) == [*((name, options) for name in providers), "CPUExecutionProvider"]
 
 
 def test_session_on_the_cpu(path: Path) -> None:
