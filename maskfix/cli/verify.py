@@ -213,7 +213,7 @@ def run_verify(
     )
     five = np.stack([one.five, two.five])
     refined = blind.refine(photos, five, finder.find, settings.coverage)
-    pair = _Pair(photos, five, refined, (one.count, two.count), (one.number, two.number))
+    pair = _Pair(photos, five, refined, (one.found, two.found), (one.number, two.number))
     completer = Completer(blind, settings.seam)
     restored, result = complete_photos(completer, pair.photos, Looked(pair.refined))
     similarities = _similarities(recogniser, pair, restored, result, completer)
@@ -249,7 +249,7 @@ class _Chosen(NamedTuple):
 
     five: FloatArray
     number: int
-    count: int
+    found: int
 
 
 def _choose(finder: FaceFinder, photo: UInt8Array, path: Path, blind: Deoccluder, number: int | None) -> _Chosen:
