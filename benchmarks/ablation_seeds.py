@@ -94,11 +94,24 @@ def format_seeds(reports: Sequence[Mapping[str, Any]]) -> str:
         f"{first['data']['held_out']} held-out faces a seed. Mean over seeds [Student's 95% interval over seeds], and",
         "each seed's own value. PSNR in dB, recovered similarity in percent.",
         "",
-        f"| variant | {' | '.join(heads)} |",
+        f"| without | {' | '.join(heads)} |",
         "|---|" + "---|" * len(heads),
     ]
-    lines += [f"| {name} | {' | '.join(_cell(key, row[key]) for key in names)} |" for name, row in found.items()]
+    lacks = {row["name"]: _lacking(row) for row in first["rows"]}
+    lines += [f"| {lacks[name]} | {' | '.join(_cell(key, row[key]) for key in names)} |" for name, row in found.items()]
     return "\n".join(lines)
+
+
+def _lacking(row: Mapping[str, Any]) -> str:
+    """What a variant is without, in words."""
+    parts = {
+        "Siamese pre-training": row["siamese"],
+        "dual attention fusion": row["fusion"],
+        "correspondence": row["correspondence"] > 0,
+        "the occlusion head": row["occlusion_head"],
+        "compositing": row["composed"] or not row["occlusion_head"],
+    }
+    return ", ".join(name for name, there in parts.items() if not there)
 
 
 def _cell(name: str, pooled: Pooled) -> str:
@@ -111,7 +124,7 @@ def _cell(name: str, pooled: Pooled) -> str:
     return f"{shown(pooled.mean)}{ends}: {', '.join(map(shown, pooled.values))}"
 
 
-def read_reports(paths: Sequence[Path]) -> list[dict[str, Any]]:
+def read_ablations(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Read reports of `benchmarks.ablation`.
 
     Raises:
@@ -139,7 +152,7 @@ def main(
 ) -> None:
     """Pool ablations that differ in their seed alone."""
     with one_line_errors():
-        text = format_seeds(read_reports(reports))
+        text = format_seeds(read_ablations(reports))
         if out is not None:
             with replacing(out) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")

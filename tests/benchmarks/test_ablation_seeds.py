@@ -80,8 +80,19 @@ def test_command(tmp_path: Path) -> None:
     assert told.output == text == format_seeds(reports(0.0, 0.1)) + "\n"
     assert "2 runs each (seeds 0, 1) of 300 steps of 16 faces," in text
     # The committed report says +0.30 dB of a fresh encoder.
-    [line] = [line for line in text.splitlines() if line.startswith("| daf-uv |")]
+    [line] = [line for line in text.splitlines() if line.startswith("| Siamese pre-training |")]
     assert line.split(" | ")[2].endswith(": +0.30, +0.40")
+    assert [line.split(" |")[0] for line in text.splitlines()[6:]] == [
+        "| Siamese pre-training, dual attention fusion, correspondence",
+        "| dual attention fusion, correspondence",
+        "| Siamese pre-training, correspondence",
+        "| Siamese pre-training, dual attention fusion",
+        "| correspondence",
+        "| dual attention fusion",
+        "| Siamese pre-training",
+        "| the occlusion head",
+        "| compositing",
+    ]
 
 
 def test_no_report__one_line(tmp_path: Path) -> None:

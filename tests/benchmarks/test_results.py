@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ablation_seeds import format_seeds, read_ablations
 from benchmarks.ablation_table import format_ablation
 from benchmarks.schema import validate_report
 from benchmarks.table import format_recognisers, format_summary, read_reports
@@ -45,3 +46,9 @@ def test_results__pages_of_the_ablations(path: Path) -> None:
     report = json.loads(path.read_text(encoding="utf-8"))
     assert path.with_suffix(".md").read_text(encoding="utf-8") == format_ablation(report) + "\n"
     assert report["missing"] == []
+
+
+def test_results__page_of_all_seeds() -> None:
+    reports = read_ablations([FOLDER / "ablation.json", *sorted(FOLDER.glob("ablation-seed?.json"))])
+    assert len(reports) == 3
+    assert (FOLDER / "ablation-seeds.md").read_text(encoding="utf-8") == format_seeds(reports) + "\n"
