@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from benchmarks.ablation_table import RECOVERED
+from benchmarks.ablation_table import figure_columns, format_figure
 from maskfix.base import DatasetError, DoubleArray, InputError, replacing
 from maskfix.cli.shared import one_line_errors
 
@@ -83,22 +83,22 @@ def _pooled(values: DoubleArray) -> Pooled:
 
 
 def format_seeds(reports: Sequence[Mapping[str, Any]]) -> str:
-    """The pooled differences as Markdown: the mean with its interval, and each seed's value below it."""
+    """The pooled differences as Markdown: the mean with its interval, and each seed's value behind it."""
     found, first = pool(reports), reports[0]
-    judges = [judge["name"] for judge in first["judges"]]
-    names = ["psnr", "psnr_masked", "ssim", "sharpness", *(RECOVERED + name for name in judges)]
-    heads = ["PSNR", "PSNR inside mask", "SSIM", "sharpness", *(f"recovered, {name}" for name in judges)]
+    columns = figure_columns(first)
     lines = [
         f"Minus the full variant, {len(reports)} runs each (seeds {', '.join(str(r['seed']) for r in reports)}) of "
         f"{first['steps']} steps of {first['batch_size']} faces,",
         f"{first['data']['held_out']} held-out faces a seed. Mean over seeds [Student's 95% interval over seeds], and",
         "each seed's own value. PSNR in dB, recovered similarity in percent.",
         "",
-        f"| without | {' | '.join(heads)} |",
-        "|---|" + "---|" * len(heads),
+        f"| without | {' | '.join(columns.values())} |",
+        "|---|" + "---|" * len(columns),
     ]
     lacks = {row["name"]: _lacking(row) for row in first["rows"]}
-    lines += [f"| {lacks[name]} | {' | '.join(_cell(key, row[key]) for key in names)} |" for name, row in found.items()]
+    lines += [
+        f"| {lacks[name]} | {' | '.join(_cell(key, row[key]) for key in columns)} |" for name, row in found.items()
+    ]
     return "\n".join(lines)
 
 
@@ -115,13 +115,11 @@ def _lacking(row: Mapping[str, Any]) -> str:
 
 
 def _cell(name: str, pooled: Pooled) -> str:
-    digits, scale = (1, 100) if name.startswith(RECOVERED) else (3 if name == "ssim" else 2, 1)
+    def shown(*values: float) -> str:
+        return ", ".join(format_figure(name, value, "+") for value in values)
 
-    def shown(value: float) -> str:
-        return f"{value * scale:+.{digits}f}"
-
-    ends = "" if pooled.ci95 is None else f" [{', '.join(map(shown, pooled.ci95))}]"
-    return f"{shown(pooled.mean)}{ends}: {', '.join(map(shown, pooled.values))}"
+    ends = "" if pooled.ci95 is None else f" [{shown(*pooled.ci95)}]"
+    return f"{shown(pooled.mean)}{ends}: {shown(*pooled.values)}"
 
 
 def read_ablations(paths: Sequence[Path]) -> list[dict[str, Any]]:

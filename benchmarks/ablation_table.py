@@ -90,9 +90,8 @@ def with_interval(values: DoubleArray) -> dict[str, Any]:
 
 def format_ablation(report: Mapping[str, Any]) -> str:
     """An ablation's report as Markdown: the variants, their differences to the full one, the weight curve."""
-    judges, data = [judge["name"] for judge in report["judges"]], report["data"]
-    heads = ["PSNR", "PSNR inside mask", "SSIM", "sharpness", *(f"recovered, {name}" for name in judges)]
-    names = [*_MEANS, "sharpness", *(RECOVERED + name for name in judges)]
+    data, columns = report["data"], figure_columns(report)
+    names, heads = list(columns), list(columns.values())
     parts = ["Siamese", "DAF", "(u, v)", "occlusion head", "composed"]
     lines = [
         f"{data['held_out']} held-out faces; each variant trained {report['steps']} steps of {report['batch_size']} "
@@ -117,6 +116,19 @@ def format_ablation(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def figure_columns(report: Mapping[str, Any]) -> dict[str, str]:
+    """The figures that tables show, in their order, and the heads of their columns."""
+    means = dict(zip(_MEANS, ("PSNR", "PSNR inside mask", "SSIM"), strict=True))
+    judges = [judge["name"] for judge in report["judges"]]
+    return means | {"sharpness": "sharpness"} | {RECOVERED + name: f"recovered, {name}" for name in judges}
+
+
+def format_figure(name: str, value: float, sign: str = "") -> str:
+    """A number as tables show it: recovered similarity in percent, SSIM with three digits, others with two."""
+    digits, scale = (1, 100) if name.startswith(RECOVERED) else (3 if name == "ssim" else 2, 1)
+    return f"{value * scale:{sign}.{digits}f}"
+
+
 def _head(parts: list[str], heads: list[str]) -> tuple[str, str]:
     """The two lines that begin a table."""
     return f"| {' | '.join([*parts, *heads])} |", "|" + ":-:|" * len(parts) + "---|" * len(heads)
@@ -137,6 +149,5 @@ def _cell(name: str, figure: Mapping[str, Any] | None, sign: str) -> str:
     """A figure with its interval."""
     if figure is None:
         return ""
-    digits, scale = (1, 100) if name.startswith(RECOVERED) else (3 if name == "ssim" else 2, 1)
-    value, *ends = (f"{number * scale:{sign}.{digits}f}" for number in (figure["value"], *(figure["ci95"] or ())))
+    value, *ends = (format_figure(name, number, sign) for number in (figure["value"], *(figure["ci95"] or ())))
     return f"{value} [{ends[0]}, {ends[1]}]" if ends else value

@@ -163,7 +163,8 @@ def run_complete(
     networks = Networks(settings)
     since = 0 if folder is None else _claim(folder, jobs, settings, networks, overwrite)
     todo = [job for job in jobs if folder is None or not _is_done(job, since)]
-    drop_leftovers([*(job.target for job in todo), *([] if folder is None else [folder / NOTE, folder / FAILURES])])
+    lists = [] if folder is None else [folder / NOTE, folder / FAILURES]
+    drop_leftovers([*(job.target for job in todo), *lists])
     skipped = len(jobs) - len(todo)
     stream = map(networks.work, todo) if workers == 1 or len(todo) < 2 else _in_processes(settings, todo, workers)
     outcomes = list(track(stream, len(todo), "pictures"))

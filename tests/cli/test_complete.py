@@ -223,14 +223,10 @@ class TestGoingOn:
             (out / name).touch()
         run([tree / "x" / "half.png"], Path(f"{out}{os.sep}"), weights[20])
         assert files(out) == [other, NOTE, "failures.csv"]
-
-    def test_killed_while_writing_one_file__likewise(
-        self, tree: Path, weights: dict[int, Path], tmp_path: Path
-    ) -> None:
-        (tmp_path / "one").mkdir()
-        (tmp_path / "one" / ".b.maskfix-0123456789ab.png").touch()
-        run([tree / "a.png"], tmp_path / "one" / "b.png", weights[20])
-        assert files(tmp_path / "one") == ["b.png"]
+        # Of one file likewise.
+        (out / left[0]).touch()
+        run([tree / "a.png"], out / "half.png", weights[20])
+        assert files(out) == [other, NOTE, "failures.csv", "half.png"]
 
     def test_other_settings_are_refused(self, tree: Path, weights: dict[int, Path], worked: list[str]) -> None:
         out = tree.parent / "out"

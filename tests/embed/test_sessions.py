@@ -11,6 +11,7 @@ import pytest
 
 from maskfix.embed import reopen_sessions, session_options
 from maskfix.embed.sessions import session_device, session_gpu, session_providers, spins_on
+from tests.embed.gpu_session import SessionOnGpu
 from tests.embed.onnx_files import write_recogniser
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -24,23 +25,10 @@ def path(tmp_path: Path) -> Path:
     return write_recogniser(tmp_path / "tiny.onnx")
 
 
-class OnGpu:
-    """What onnxruntime says of a session on a GPU; no such session is at hand without one."""
-
-    def __init__(self, number: str | None, *providers: str) -> None:
-        self._options = {name: {} if number is None else {"device_id": number} for name in providers}
-
-    def get_providers(self) -> list[str]:
-        return [*self._options, "CPUExecutionProvider"]
-
-    def get_provider_options(self) -> dict[str, dict[str, str]]:
-        return {**self._options, "CPUExecutionProvider": {}}
-
-
 @pytest.mark.parametrize("providers", [[CUDA], [TENSORRT, CUDA]])
 @pytest.mark.parametrize(("number", "device"), [("0", "cuda"), ("1", "cuda:1"), (None, "cuda")])
 def test_gpu_of_a_session(providers: list[str], number: str | None, device: str) -> None:
-    session = OnGpu(number, *providers)
+    session = SessionOnGpu(number, *providers)
     assert session_gpu(session) == int(number or 0)
     assert session_device(session) == device
     # As `maskfix.embed.onnx_network.providers` asks for a GPU.

@@ -16,6 +16,7 @@ from maskfix.deocclude import Deoccluder
 from maskfix.embed import Embedder, load
 from maskfix.plugin import CompletedCallable, CompletedEmbedder, CompletedSession
 from maskfix.plugin.arrays import completion_device
+from tests.embed.gpu_session import SessionOnGpu
 from tests.plugin.worlds import GreenNetwork, batches, green_deoccluder, painted
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -86,15 +87,8 @@ class TestSession:
     def test_completion_follows_to_the_gpu_that_torch_has_too(
         self, monkeypatch: pytest.MonkeyPatch, number: int, gpus: int, device: str
     ) -> None:
-        class OnGpu:
-            def get_providers(self) -> list[str]:
-                return ["CUDAExecutionProvider"]
-
-            def get_provider_options(self) -> dict[str, dict[str, str]]:
-                return {"CUDAExecutionProvider": {"device_id": str(number)}}
-
         monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-        assert completion_device(OnGpu()) == device
+        assert completion_device(SessionOnGpu(str(number), "CUDAExecutionProvider")) == device
 
     def test_bytes_for_a_network_of_floats(self, session: Any, crops: UInt8Array) -> None:
         seam = maskfix.wrap(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_continued__as_in_one_go(tmp_path: Path) -> None:
             raise KilledError
 
     with pytest.raises(KilledError):
-        run(tmp_path / "cut", DistillationConfig(**{**vars(CONFIG), "checkpoint_seconds": 0}), progress=kill)
+        run(tmp_path / "cut", replace(CONFIG, checkpoint_seconds=0), progress=kill)
     (tmp_path / "cut" / ".run.maskfix-0123456789ab.pt").touch()
     cut, again = run(tmp_path / "cut")
     assert differences(whole, cut) == []
