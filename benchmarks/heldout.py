@@ -51,7 +51,7 @@ from maskfix.base import InputError, check_range, replacing, resolve_device
 from maskfix.cli.shared import one_line_errors
 from maskfix.data import open_store
 from maskfix.embed.factory import load
-from maskfix.occlude import PAPER_KINDS, Occluder, folder_templates, parse_kind
+from maskfix.occlude import PAPER_KINDS, Occluder, folder_templates
 from maskfix.weights import WeightsRow
 
 HELD_OUT = 0.02
@@ -88,7 +88,7 @@ class HeldoutSettings:
     unseen: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range, unknown kinds and surroundings.
+        """Refuse numbers out of range and unknown surroundings.
 
         Raises:
             InputError: If something is out of range.
@@ -102,8 +102,6 @@ class HeldoutSettings:
             raise InputError("unseen: measures every face of the store; leave --held-out out")
         if self.trim and self.surroundings == "reflection":
             raise InputError("trim: needs other surroundings than the reflection, which is the photograph's own")
-        for kind in self.kinds:
-            parse_kind(kind)
 
 
 def run(

@@ -14,7 +14,7 @@ from maskfix.base import BoolArray, DoubleArray, EmbedderError, InputError, UInt
 from maskfix.data import FaceStore
 from maskfix.embed.base import Embedder
 from maskfix.metrics import laplacian_variance, psnr, ssim
-from maskfix.occlude import PAPER_KINDS, Occluder, draw_kind, parse_kind
+from maskfix.occlude import PAPER_KINDS, Occluder, draw_kind
 from maskfix.train.surroundings import KINDS, photograph_part, show_trimmed, surround_trimmed, trim_frame
 from protocols.base import Progress, silent
 
@@ -65,8 +65,8 @@ def heldout_figures(
         progress: Told about the faces, as stage `faces`.
 
     Raises:
-        InputError: If the crops have another size than the network's, two recognisers have one name, or the
-            surroundings are unknown.
+        InputError: If the crops have another size than the network's, two recognisers have one name, the occluder lacks
+            a kind of mask, or the surroundings are unknown.
         EmbedderError: If a recogniser gives arrays of another shape than it says.
     """
     if store.size != restorer.size:
@@ -75,6 +75,7 @@ def heldout_figures(
     if len(set(names)) < len(names):
         raise InputError(f"embedder: two have one name among {', '.join(names)}; name each once")
     check_surroundings(surroundings)
+    occluder.check_kinds(kinds)
     faces = np.asarray(faces, dtype=np.int64)
     image = tuple(store.names[face] for face in faces)
     kind = tuple(draw_kind(name, ROLE, seed, kinds) for name in image)
@@ -148,9 +149,8 @@ def _put_on(
         try:
             picture, alpha, masks[place] = occluder.occlude(whole[place], points[place], kind)
         except InputError:
-            parse_kind(kind)  # an unknown kind is the caller's error, not the face's
-        else:
-            clean[place], masked[place] = show_trimmed(whole[place], seen[place], picture, alpha)
+            continue
+        clean[place], masked[place] = show_trimmed(whole[place], seen[place], picture, alpha)
     return clean, masked, masks
 
 

@@ -12,7 +12,8 @@ Templates = Annotated[
     Path | None, typer.Option(help="Mask templates in MaskTheFace's layout; without it, maskfix's own drawings.")
 ]
 Kind = Annotated[
-    list[str] | None, typer.Option(help="Mask kinds to draw from; repeat it. The paper's nine when left out.")
+    list[str] | None,
+    typer.Option(help="Mask kinds to draw from, or templates of your own folder; repeat it. Else the paper's nine."),
 ]
 Fuse = Annotated[
     float | None,

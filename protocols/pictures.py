@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from maskfix.base import BoolArray, DoubleArray, FloatArray, Landmarks, UInt8Array, check_choice, check_range
-from maskfix.occlude import PAPER_KINDS, OcclusionRecord, parse_kind
+from maskfix.occlude import PAPER_KINDS, OcclusionRecord
 
 METHODS = ("clean", "masked", "completed", "refined", "fused", "clean_completed")
 """What a probe can have gone through; gallery pictures are always clean."""
@@ -66,7 +66,7 @@ class ProbeSettings:
         seed: Seed of the masks' kinds.
         batch_size: Photographs handed on at a time, from 1 to 4096.
         clean_completed: Whether clean probes go through the completion as well.
-        kinds: Mask kinds to draw from.
+        kinds: Mask kinds to draw from, of those that the occluder has templates for.
         workers: Threads that read and mask photographs while the networks run.
         fuse: Share of the completed face in the fused embedding, in [0, 1]; the rest is the masked face's. None leaves
             the fused method out. Choose it on other data than is tested on. Where there is a refined method, its face
@@ -88,7 +88,7 @@ class ProbeSettings:
     align: str = "clean"
 
     def __post_init__(self) -> None:
-        """Refuse sizes out of range, unknown kinds and an unknown alignment.
+        """Refuse sizes out of range and an unknown alignment.
 
         Raises:
             InputError: If something is out of range.
@@ -98,8 +98,6 @@ class ProbeSettings:
         if self.fuse is not None:
             check_range("fuse", self.fuse, 0, 1)
         check_choice("align", self.align, ALIGNMENTS)
-        for kind in self.kinds:
-            parse_kind(kind)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from maskfix.base import (
 from maskfix.embed import unit_rows
 from maskfix.embed.base import Embedder
 from maskfix.metrics import laplacian_variance, psnr, ssim
-from maskfix.occlude import Occluder, OcclusionRecord, draw_kind, parse_kind
+from maskfix.occlude import Occluder, OcclusionRecord, draw_kind
 from protocols.base import HiddenFinder, Progress, Refiner, Restorer, silent
 from protocols.pictures import PROBE_ROLE, Clock, EmbeddedPictures, Example, Pictures, ProbeSettings
 from protocols.prefetch import ahead
@@ -83,12 +83,13 @@ def embed_pictures(
 
     Raises:
         ImageError: If a picture cannot be read.
-        InputError: If `restorer` gives another number of photographs back, or the settings align by masked photographs
-            and there is no aligner.
+        InputError: If `restorer` gives another number of photographs back, the occluder lacks a kind of mask, or the
+            settings align by masked photographs and there is no aligner.
         EmbedderError: If an embedder gives arrays of another shape than it says.
     """
     if settings.align == "masked" and aligner is None:
         raise InputError("aligner: align='masked' needs a detector that finds the landmarks of masked photographs")
+    occluder.check_kinds(settings.kinds)
     return _Pass(pictures, occluder, restorer, embedders, settings, aligner, examples).run(progress)
 
 
@@ -146,7 +147,9 @@ class _Pass:
     def _record(self, row: int, reason: str) -> OcclusionRecord:
         kind, points = self._kind(row), self.pictures.landmarks[row].mask
         image, seed = self.pictures.ids[row], self.settings.seed
-        return OcclusionRecord(image, PROBE_ROLE, kind, parse_kind(kind).colour, seed, points, not reason, reason)
+        return OcclusionRecord(
+            image, PROBE_ROLE, kind, self.occluder.kind(kind).colour, seed, points, not reason, reason
+        )
 
     def _prepare(self, row: int) -> _Ready:
         """Read one photograph and put its mask on; runs in a thread and changes nothing that is shared."""

@@ -109,9 +109,11 @@ def run_lfw(
         Scores and figures of each embedder.
 
     Raises:
-        MaskfixError: If a picture cannot be read, settings are out of range, or no pair of a class is left.
+        MaskfixError: If a picture cannot be read, settings are out of range, the occluder lacks a kind of mask, or no
+            pair of a class is left.
     """
     settings = settings or LfwSettings()
+    occluder.check_kinds(settings.probes.kinds)
     trials = orient(dataset.pairs, settings.side)
     seconds: dict[str, float] = {}
     other = np.zeros(len(dataset.paths), dtype=np.bool_)

@@ -56,6 +56,11 @@ class DrawnTemplates:
         """`drawn`."""
         return "drawn"
 
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """`maskfix.occlude.TEMPLATES`."""
+        return tuple(_RECIPES)
+
     def get(self, template: str, view: View) -> Template:
         """Give one template.
 

@@ -1,8 +1,9 @@
-"""The kinds of mask by name: the paper's nine, and any cloth colour besides."""
+"""The kinds of mask by name: the paper's nine, any cloth colour besides, and the templates of a folder of one's own."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 from maskfix.base import InputError
@@ -30,7 +31,7 @@ class MaskKind(NamedTuple):
     """What a kind's name means.
 
     Attributes:
-        template: Name of the template, one of `TEMPLATES`.
+        template: Name of the template.
         colour: Lower-case `#rrggbb` that is mixed half and half with the template, or None for the template as it is.
     """
 
@@ -46,11 +47,12 @@ class MaskKind(NamedTuple):
         return red, green, blue
 
 
-def parse_kind(name: str) -> MaskKind:
+def parse_kind(name: str, templates: Collection[str] = TEMPLATES) -> MaskKind:
     """Take a kind's name apart.
 
     Args:
-        name: One of `PAPER_KINDS`, `cloth` for the cloth template as it is, or `cloth#rrggbb` with any colour.
+        name: Name of a template, or `cloth#rrggbb`: the cloth template with any colour.
+        templates: The templates that there are, see `TemplateSource.templates`.
 
     Returns:
         Template and colour; the colour is mixed as 0.5 template + 0.5 colour (MaskTheFace, `color_the_mask`).
@@ -65,11 +67,14 @@ def parse_kind(name: str) -> MaskKind:
         Traceback (most recent call last):
         ...
         maskfix.base.errors.InputError: mask kind: 'scarf' is unknown; known: surgical, surgical_blue, \
-surgical_green, N95, KN95, cloth#333333, cloth#515151, cloth#929292, cloth#dadad9, cloth, cloth#rrggbb
+surgical_green, N95, KN95, cloth, cloth#rrggbb
+    >>> parse_kind("scarf", ["scarf"])
+    MaskKind(template='scarf', colour=None)
     """
-    if name in TEMPLATES:
+    if name in templates:
         return MaskKind(name, None)
     coloured = _COLOURED.fullmatch(name)
-    if coloured is None:
-        raise InputError(f"mask kind: {name!r} is unknown; known: {', '.join(PAPER_KINDS)}, cloth, cloth#rrggbb")
+    if coloured is None or "cloth" not in templates:
+        colours = ["cloth#rrggbb"] if "cloth" in templates else []
+        raise InputError(f"mask kind: {name!r} is unknown; known: {', '.join([*templates, *colours])}")
     return MaskKind("cloth", f"#{coloured.group(1).lower()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import cv2
@@ -71,6 +72,23 @@ class Occluder:
         self.source: TemplateSource = drawn_templates() if source is None else source
         self._mips: dict[tuple[str, View, int], _Mip] = {}
 
+    def kind(self, name: str) -> MaskKind:
+        """What the name of a kind means with these templates, see `parse_kind`.
+
+        Raises:
+            InputError: If the source has no such template.
+        """
+        return parse_kind(name, self.source.templates)
+
+    def check_kinds(self, names: Iterable[str]) -> None:
+        """Refuse kinds that these templates cannot give, before any picture is looked at.
+
+        Raises:
+            InputError: If the source lacks the template of one.
+        """
+        for name in names:
+            self.kind(name)
+
     def occlude(self, photo: UInt8Array, points: FloatArray, kind: str) -> Occluded:
         """Put one mask on one face.
 
@@ -83,18 +101,18 @@ class Occluder:
         Args:
             photo: `(H, W, 3)` uint8 RGB; not changed.
             points: Mask points a..f, `(6, 2)`, x and y in pixels of the photo; they may lie outside of it.
-            kind: A name that `parse_kind` knows.
+            kind: One of the source's templates, or `cloth#rrggbb`; see `parse_kind`.
 
         Returns:
             The photo with the mask, its alpha and its binary mask; where alpha is 0 the photo is bit-identical.
 
         Raises:
-            InputError: If the photo is not uint8 RGB, the kind is unknown, or the points are degenerate.
-            DatasetError: If the source lacks the template.
+            InputError: If the photo is not uint8 RGB, the source lacks the kind, or the points are degenerate.
+            DatasetError: If the template's picture is damaged.
         """
         check_photo("photo", photo)
         target = check_points(points)
-        parsed = parse_kind(kind)
+        parsed = self.kind(kind)
         mip = self._mip(parsed.template, choose_view(target), target)
         height, width = photo.shape[:2]
         image = photo.copy()

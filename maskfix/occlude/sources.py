@@ -43,11 +43,15 @@ class TemplateSource(Protocol):
     def name(self) -> str:
         """Short name, for reports."""
 
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Names of the templates that there are."""
+
     def get(self, template: str, view: View) -> Template:
         """Give one template.
 
         Args:
-            template: Name, one of `maskfix.occlude.kinds.TEMPLATES`.
+            template: Name, one of `templates`.
             view: Which view of it.
 
         Raises:

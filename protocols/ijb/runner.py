@@ -98,11 +98,13 @@ def extract_features(
         progress: Told about the stages `hashes` and `units`.
 
     Raises:
-        InputError: If the unfinished run in `folder` had other data, networks or settings.
+        InputError: If the unfinished run in `folder` had other data, networks or settings, or the occluder lacks a kind
+            of mask.
         DatasetError: If its file is damaged.
         EmbedderError: If an embedder gives arrays of another shape than it says.
     """
     settings = settings or IjbSettings()
+    parts.occluder.check_kinds(settings.features.kinds)
     units = find_units(data, cache, progress)
     dimensions = [embedder.dimension for embedder in parts.embedders]
     state = RunState(data, units, dimensions, settings.features, describe_run(parts, settings.features))

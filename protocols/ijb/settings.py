@@ -9,7 +9,7 @@ from typing import Any
 from maskfix.align import LandmarkDetector
 from maskfix.base import InputError, check_choice, check_range
 from maskfix.embed.base import Embedder, RawEmbedder
-from maskfix.occlude import PAPER_KINDS, Occluder, parse_kind, source_sha256
+from maskfix.occlude import PAPER_KINDS, Occluder, source_sha256
 from maskfix.plugin.base import GATE_THRESHOLD
 from maskfix.weights import WeightsRow
 from protocols.base import Restorer
@@ -30,7 +30,7 @@ class FeatureSettings:
         keep_norm: Keep the length of each row's embedding ("N" of eval_ijbc.py) instead of bringing it to 1. ArcFace,
             ONNX, LightCNN and dlib recognisers give it (`embed.RawEmbedder`); FaceNet's and Human's networks give unit
             vectors, which leaves nothing of it but the length of the sum of both crops.
-        kinds: Mask kinds to draw from.
+        kinds: Mask kinds to draw from, of those that the occluder has templates for.
         seed: Seed of the masks' kinds.
         mode: `always`: every probe is completed, also one that needs it not. `gate`: a probe of which the network takes
             no more than `threshold` for occluded stays as it is.
@@ -64,8 +64,6 @@ class FeatureSettings:
             check_range("fuse", self.fuse, 0, 1)
         if not self.kinds:
             raise InputError("kinds: expected at least one mask kind to draw from, got none")
-        for kind in self.kinds:
-            parse_kind(kind)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ class OneTemplate:
     """A source that always gives the same picture and points."""
 
     name = "one"
+    templates = ("N95", "scarf")
 
     def __init__(self, image: UInt8Array, points: FloatArray) -> None:
         self._template = Template(image, points)

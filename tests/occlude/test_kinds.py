@@ -27,5 +27,13 @@ def test_parse_kind__any_hex() -> None:
     "name", ["", "scarf", "cloth#12345", "cloth#1234567", "cloth#ggg000", "N95#333333", "n95", "cloth#333333\n"]
 )
 def test_parse_kind__unknown(name: str) -> None:
-    with pytest.raises(InputError, match=r"known: surgical, .*cloth#dadad9"):
+    with pytest.raises(InputError, match=r"known: surgical, .*, cloth, cloth#rrggbb$"):
         parse_kind(name)
+
+
+def test_parse_kind__templates_of_a_folder() -> None:
+    assert parse_kind("scarf", ("scarf",)) == MaskKind("scarf", None)
+    assert parse_kind("cloth#010203", ("scarf", "cloth")).rgb == (1, 2, 3)
+    for name in ("N95", "cloth", "cloth#010203"):
+        with pytest.raises(InputError, match=r"known: scarf$"):
+            parse_kind(name, ("scarf",))

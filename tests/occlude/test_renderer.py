@@ -82,6 +82,13 @@ def test_occlude__surface_is_continuous_across_the_middle() -> None:
     assert (result.alpha[150:288, 150:230] > 0.999).all()
 
 
+def test_occlude__any_template_of_the_source_is_a_kind() -> None:
+    occluder = Occluder(coordinates_template())
+    scarf, known = (occluder.occlude(grey(90), FRONT, kind) for kind in ("scarf", "N95"))
+    assert scarf.mask.any()
+    assert np.array_equal(scarf.image, known.image)
+
+
 @pytest.mark.parametrize("scale", [2.0, 3.1])
 def test_occlude__points_map_exactly(scale: float) -> None:
     source = coordinates_template()
@@ -175,6 +182,8 @@ def test_occlude__bright_mask_keeps_its_folds_on_a_bright_face() -> None:
 def test_occlude__errors() -> None:
     with pytest.raises(InputError, match="known: surgical"):
         DRAWN.occlude(grey(9), FRONT, "scarf")
+    with pytest.raises(InputError, match=r"'cloth#333333' is unknown; known: N95, scarf$"):
+        Occluder(coordinates_template()).check_kinds(["scarf", "cloth#333333"])
     with pytest.raises(InputError, match="photo"):
         DRAWN.occlude(grey(9)[..., 0], FRONT, "N95")
     with pytest.raises(InputError, match="square pixels"):

@@ -242,6 +242,13 @@ def test_run__intervals(tmp_path: Path) -> None:
     assert first["harmlessness"]["auc"] == {"value": 0, "ci95": [0, 0]}
 
 
+def test_run__unknown_kind_is_no_failure_of_every_picture(tmp_path: Path) -> None:
+    write_world(tmp_path)
+    with pytest.raises(InputError, match="mask kind: 'scarf' is unknown"):
+        play(tmp_path, LfwSettings(ProbeSettings(kinds=("N95", "scarf"))))
+    assert not list(tmp_path.glob("**/*cache*"))  # before anything was looked at
+
+
 def test_run__damaged_picture_with_known_landmarks(tmp_path: Path) -> None:
     write_world(tmp_path)
     dataset = LfwDataset(tmp_path)
@@ -290,7 +297,7 @@ def test_choose_examples__by_seed_among_faces() -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: ProbeSettings(batch_size=0), lambda: ProbeSettings(kinds=("scarf",)), lambda: LfwSettings(replicates=-1)],
+    [lambda: ProbeSettings(batch_size=0), lambda: ProbeSettings(align="eyes"), lambda: LfwSettings(replicates=-1)],
 )
 def test_settings__out_of_range(make: object) -> None:
     with pytest.raises(InputError):
