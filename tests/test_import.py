@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -16,23 +15,12 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
-def best_of_three(code: str) -> float:
-    """Shortest wall time of three processes, in seconds: what the machine does besides only adds to it."""
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        run(code)
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def test_import_costs_next_to_nothing() -> None:
-    assert best_of_three("import maskfix") - best_of_three("pass") < 0.3
-
-
-def test_import_loads_nothing_heavy() -> None:
-    heavy = ("torch", "cv2", "numpy", "PIL", "mediapipe", "insightface", "onnxruntime", "matplotlib", "pandas")
-    assert run(f"import sys, maskfix; print([name for name in {heavy} if name in sys.modules])") == "[]"
+def test_import_loads_python_alone() -> None:
+    """No library at all, so that it costs next to nothing."""
+    code = "import sys; before = set(sys.modules); import maskfix; print(*sorted(set(sys.modules) - before))"
+    loaded = {name.partition(".")[0] for name in run(code).split()}
+    assert "maskfix" in loaded
+    assert loaded - sys.stdlib_module_names == {"maskfix"}
 
 
 @pytest.mark.parametrize("room", ["base", "align", "data"])

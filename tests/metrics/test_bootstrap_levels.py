@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -180,12 +179,11 @@ def test_subject_bootstrap__both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
             assert near[1:] == pytest.approx(area[1:], abs=0.03 * (area.high - area.low))
 
 
-def test_long_list_in_time() -> None:
+def test_long_list() -> None:
     sizes = ijbc_sizes(0.01)
     pairs = make_pairs(sizes)
     scores = make_method_scores(sizes, pairs)
     subject = own_subjects(np.concatenate([np.arange(sizes.gallery), probe_subjects(sizes)]))
-    start = time.process_time()
     result = subject_bootstrap(
         scores,
         pairs.same,
@@ -195,7 +193,6 @@ def test_long_list_in_time() -> None:
         fprs=(1e-4, 1e-2),
         replicates=200,
     )
-    assert time.process_time() - start < 5
     assert result.subjects == sizes.gallery + sizes.unknown
     assert result.differences["completed", "masked"].auc.low > 0
     clean = result.methods["clean"].tpr_at_fpr[0.01]

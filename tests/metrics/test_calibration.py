@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import numpy as np
@@ -81,9 +80,7 @@ class TestMinCllr:
     def test_long_lists(self) -> None:
         rng = np.random.default_rng(1)
         genuine, impostor = rng.normal(2, 1, 2000).astype(np.float32), rng.normal(size=1_000_000).astype(np.float32)
-        start = time.process_time()
         assert 0.4 < min_cllr(genuine, impostor) < 0.6
-        assert time.process_time() - start < 2
 
     def test_bad_input(self) -> None:
         with pytest.raises(InputError, match="genuine: score 0 is nan"):
