@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.demo
 	$(BIN)/maskfix demo
 
+# Two processes on two cores, one file at a time: what a file's tests share is made once.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 # deepface and tensorflow in an environment of their own; the tests need no download.
 test-deepface: $(VENV)-deepface/.ready
