@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.ablation_table import Columns
 from benchmarks.groups import HeldoutFigures, choose_faces
 from benchmarks.heldout_figures import heldout_figures
+from benchmarks.report import describe_source
 from benchmarks.restorer import load_restorer
 from maskfix.base import InputError, check_range, replacing
 from maskfix.data import FaceStore
@@ -188,7 +189,7 @@ def open_faces(job: Job) -> Faces:
         "encoder": {"sha256": file_sha256(job.encoder), "steps": read_checkpoint(job.encoder).get("step")},
         "identity": identity,
         "faces_sha256": faces_sha256(job.faces),
-        "masks": {"source": occluder.source.name, "kinds": list(PAPER_KINDS)},
+        "masks": {**describe_source(occluder.source), "kinds": list(PAPER_KINDS)},
     }
     _claim(job.out, record)
     return Faces(views.store, len(training), held_out, occluder, record)

@@ -45,7 +45,7 @@ from rich.console import Console
 from benchmarks.groups import best_shares, choose_faces, make_tables, summarise, summarise_groups
 from benchmarks.heldout_figures import SURROUNDINGS, check_surroundings, heldout_figures
 from benchmarks.lfw import Bars
-from benchmarks.report import check_out, commit_of_checkout, package_versions, peak_rss_bytes
+from benchmarks.report import check_out, commit_of_checkout, describe_source, package_versions, peak_rss_bytes
 from benchmarks.restorer import load_restorer
 from maskfix.base import InputError, check_range, replacing, resolve_device
 from maskfix.cli.shared import one_line_errors
@@ -132,6 +132,7 @@ def run(
     place = resolve_device(device)
     store = open_store(faces)
     occluder = Occluder(folder_templates(templates) if templates else None)
+    occluder.check_kinds(settings.kinds)
     with console.status("loading networks"):
         restorer = load_restorer(weights, place, settings.batch_size)
         embedders = [load(spec, device, settings.batch_size) for spec in embedder]
@@ -171,7 +172,7 @@ def run(
             | {"spec": spec, "layout": one.layout.name}
             for one, spec in zip(embedders, embedder, strict=True)
         ],
-        "masks": {"source": occluder.source.name, "kinds": list(settings.kinds or PAPER_KINDS)},
+        "masks": {**describe_source(occluder.source), "kinds": list(settings.kinds or PAPER_KINDS)},
         "settings": asdict(settings),
         "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
         "commit": commit_of_checkout(),

@@ -99,6 +99,7 @@ def run(
     dataset = LfwDataset(data, limit_folds)
     check_out(out)
     occluder = Occluder(folder_templates(templates) if templates else None)
+    occluder.check_kinds(settings.probes.kinds)
     with console.status("loading networks"):
         from maskfix.deocclude import Deoccluder
         from maskfix.embed.factory import load

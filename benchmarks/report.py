@@ -115,6 +115,7 @@ def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder
         },
         "data": {
             "root": str(parts.dataset.root),
+            "folder": parts.dataset.folder,
             "pairs_sha256": parts.dataset.pairs_sha256,
             "official": parts.dataset.official,
         },

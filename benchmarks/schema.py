@@ -69,7 +69,10 @@ REPORT_SCHEMA: dict[str, Any] = {
                     "alignment": NAME,
                 }
             ),
-            "data": object_of({"root": NAME, "pairs_sha256": SHA256, "official": {"type": "boolean"}}),
+            "data": object_of(
+                {"root": NAME, "folder": NAME, "pairs_sha256": SHA256, "official": {"type": "boolean"}},
+                optional=("folder",),
+            ),
             "methods": object_of(
                 {"clean": _METHOD, "masked": _METHOD, "completed": _METHOD},
                 extra=_METHOD,

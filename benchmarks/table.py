@@ -224,7 +224,8 @@ def read_reports(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
             raise DatasetError(f"{path}: no report of benchmarks.lfw; give a report.json") from error
         if name in reports:
             raise DatasetError(f"{path}: a second report of {name}; give one for each recogniser")
-        other = [what for what, value in runs[-1].items() if value != runs[0][what]]
+        shared = [what for what, value in runs[-1].items() if value is not None and runs[0][what] is not None]
+        other = [what for what in shared if runs[-1][what] != runs[0][what]]
         if other:
             raise InputError(f"{paths[0]} and {path}: of different {', '.join(other)}; give reports of one kind of run")
         reports[name] = report
@@ -232,20 +233,27 @@ def read_reports(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
 
 
 def _run_of(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What the reports of one table must have in common."""
-    protocol = report["protocol"]
+    """What the reports of one table must have in common; None where an older report does not say."""
+    protocol, probes, masks = report["protocol"], report["settings"]["probes"], report["masks"]
+    methods = [name for name in report["methods"] if name != "clean_completed"]
     return {
         "weights": report["weights"]["sha256"],
         "pairs": (report["data"]["pairs_sha256"], protocol["pairs"]),
+        "pictures": report["data"].get("folder"),
         "folds": protocol["folds"],
         "probe side": protocol["probe"],
         "treatment of failed pairs": protocol["drop_failed"],
         # Older reports do not name the alignment; they knew only that of the clean picture.
-        "alignment": report["settings"]["probes"].get("align", "clean"),
-        "masks": (report["masks"]["source"], report["masks"]["kinds"]),
+        "alignment": probes.get("align", "clean"),
+        "detectors": (report["detector"]["name"], report["detector"]["version"]),
+        "aligners": report.get("aligner"),
+        "landmark readers": report.get("reader"),
+        "masks": (masks["source"], masks["kinds"]),
+        "mask templates": masks.get("sha256"),
         "seed": report["seed"],
         # Whether clean probes are completed as well changes nothing about the others.
-        "methods": [name for name in report["methods"] if name != "clean_completed"],
+        "methods": methods,
+        "shares of the completed face": probes.get("fuse") if "fused" in methods else None,
     }
 
 

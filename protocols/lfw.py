@@ -100,6 +100,8 @@ class LfwDataset:
 
     Attributes:
         root: The folder.
+        folder: The folder below it whose pictures are taken, `.` for itself. Where several hold as many of the people,
+            it is the first of `FOLDERS`: aligned pictures before those as they were found.
         pairs: The pairs.
         paths: The picture file of each of `pairs.pictures`.
         pairs_sha256: Hash of pairs.txt.
@@ -120,7 +122,8 @@ class LfwDataset:
             self.pairs = take_folds(self.pairs, limit_folds)
         self.pairs_sha256 = file_sha256(listing)
         self.official = self.pairs_sha256 == OFFICIAL_SHA256
-        self.paths = _find_pictures(self.root, self.pairs)
+        self.folder = _find_folder(self.root, self.pairs)
+        self.paths = _find_pictures(self.root / self.folder, self.pairs)
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -189,11 +192,11 @@ def _pair_list(rows: Sequence[_Row], same: np.ndarray[tuple[int], np.dtype[np.bo
     )
 
 
-def _find_pictures(root: Path, pairs: PairList) -> tuple[Path, ...]:
-    """The file of each picture; names are built with four digits, never taken from a folder's listing.
+def _find_folder(root: Path, pairs: PairList) -> str:
+    """The one of `FOLDERS` that holds most of the people.
 
     Raises:
-        DatasetError: If no folder holds LFW's people, or a picture is missing.
+        DatasetError: If none holds any.
     """
     counts = {place: sum((root / place / name).is_dir() for name in pairs.people) for place in FOLDERS}
     best = max(FOLDERS, key=lambda place: counts[place])
@@ -202,7 +205,15 @@ def _find_pictures(root: Path, pairs: PairList) -> tuple[Path, ...]:
             f"{root}: is not LFW, no folder such as {pairs.people[0]} in it or in its "
             f"{', '.join(place for place in FOLDERS if place != '.')}; unpack LFW's pictures there"
         )
-    folder = root / best
+    return best
+
+
+def _find_pictures(folder: Path, pairs: PairList) -> tuple[Path, ...]:
+    """The file of each picture; names are built with four digits, never taken from a folder's listing.
+
+    Raises:
+        DatasetError: If a picture is missing.
+    """
     paths = [_picture_path(folder, picture) for picture in pairs.pictures]
     missing = [picture for picture, path in zip(pairs.pictures, paths, strict=True) if path is None]
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,22 +31,24 @@ class PartNames:
     device: str = "auto"
     batch_size: int = 64
 
-    def check(self) -> None:
+    def check(self, kinds: Sequence[str]) -> None:
         """Check what is cheap to check.
 
+        Args:
+            kinds: Mask kinds that the templates should give.
+
         Raises:
-            InputError: If a name is unknown, or a recogniser is missing or given twice.
+            InputError: If a name or a kind is unknown, or a recogniser is missing or given twice.
             DatasetError: If the folder of templates is none.
         """
         from maskfix.align import list_detectors
-        from maskfix.occlude import folder_templates
+        from maskfix.occlude import Occluder, folder_templates
 
         check_choice("detector", self.detector, list_detectors())
         resolve_device(self.device)
         if not self.embedders or len(set(self.embedders)) < len(self.embedders):
             raise InputError("embedder: give at least one, and each once")
-        if self.templates is not None:
-            folder_templates(self.templates)
+        Occluder(folder_templates(self.templates) if self.templates else None).check_kinds(kinds)
 
     def load(self) -> IjbParts:
         """Load everything.

@@ -136,6 +136,8 @@ def build_report(
             "units": len(features.flags),
             "sample": facts.chosen.sample,
             "alignment": "points of the clean picture for every method",
+            # NIST's tables have no scores: all rows weigh the same there, whatever was asked for.
+            "detector_scores": settings.features.detector_score and bool((data.rows.score != 1).any()),
         },
         "data": {"root": str(facts.root), "official": facts.chosen.official},
         **figures,

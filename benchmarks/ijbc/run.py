@@ -72,7 +72,7 @@ def run(
         MaskfixError: On any bad input.
     """
     settings, console = settings or IjbSettings(), console or Console(stderr=True)
-    names.check()
+    names.check(settings.features.kinds)
     if selection.layout is not None:
         check_choice("layout", selection.layout, LAYOUTS)
     workers = _workers(names, settings, ray_workers, ray_gpus)

@@ -88,7 +88,9 @@ REPORT_SCHEMA: dict[str, Any] = {
                     "units": COUNT,
                     "sample": {"oneOf": [{"type": "null"}, _SAMPLE]},
                     "alignment": NAME,
-                }
+                    "detector_scores": {"type": "boolean"},
+                },
+                optional=("detector_scores",),
             ),
             "data": object_of({"root": NAME, "official": {"type": "boolean"}}),
             "methods": object_of({"clean": _METHOD, "masked": _METHOD, "completed": _METHOD}, extra=_METHOD),

@@ -40,12 +40,15 @@ def describe(report: Mapping[str, Any]) -> str:
     sample = protocol["sample"]
     part = f" (a sample; {sample['of_subjects']} subjects in all)" if sample else ""
     probe = rows["probe"]
+    # Older reports do not say; what was asked for was done where the set had scores.
+    weighted = protocol.get("detector_scores", report["settings"]["features"]["detector_score"])
     return (
         f"# {protocol['name']}: {embedder['name']} behind {weights['name']}\n\n"
         f"{protocol['comparisons']} comparisons ({protocol['dropped']} dropped) of {protocol['templates']} templates "
         f"of {protocol['subjects']} subjects{part}; {protocol['rows']} rows, {protocol['units']} distinct faces. Masks "
         f"from {report['masks']['source']}, landmarks by {report['detector']['name']} "
-        f"{report['detector']['version']}, seed {report['seed']}.\n"
+        f"{report['detector']['version']}, rows {'' if weighted else 'not '}weighted by detector scores, seed "
+        f"{report['seed']}.\n"
         f"Recogniser {embedder['sha256'][:12]}, weights {weights['sha256'][:12]}.\n"
         f"Probe rows: {probe['unreadable']} unreadable, {probe['no_face']} without a face, {probe['not_masked']} "
         f"without their mask, {probe['estimated_mask_points']} with mask points of an average face.\n\n"

@@ -111,7 +111,11 @@ class DetDisplay(CurvesDisplay):
             look = {"color": style["color"], "linestyle": style["linestyle"]}
             (line,) = ax.plot(fmr.clip(max=_ALMOST_ONE), shown, drawstyle="steps-post", linewidth=1.8, zorder=3, **look)
             self.lines_[name] = line
-            marks = [(point.fpr, 1 - point.tpr) for point in self.points.get(name, ())]
+            # As the line has it: below the axes' end stands what is on it.
+            marks = [
+                (max(point.fpr, LOWEST_RATE) if point.fpr > 0 else point.fpr, 1 - point.tpr)
+                for point in self.points.get(name, ())
+            ]
             mark_points(ax, [(x, y) for x, y in marks if left <= x <= right and low <= y <= high], style)
         for rate in self.rates:
             if left <= rate <= right:

@@ -314,8 +314,9 @@ def draw_legend(
         ax.legend(loc=corner, **look)
         return
     cells = _legend_cells(groups, names, figures)
+    styles = curve_styles(names)
     legend = ax.legend(
-        [lines.get(key) or _nothing() for key, _ in cells],
+        [_sample(styles[key], lines[key]) if key in lines else _nothing() for key, _ in cells],
         [text for _, text in cells],
         loc="upper left",
         bbox_to_anchor=(1.02, 1),
@@ -354,6 +355,23 @@ def _legend_cells(
         rows = -(-len(groups) // columns)
         cells += [("", "")] * ((columns * rows - len(groups)) * (len(methods) + 1))
     return cells
+
+
+def _sample(style: Mapping[str, Any], line: Line2D) -> Line2D:
+    """A curve's line with its marker, for the legend: lines alone repeat after six recognisers."""
+    from matplotlib.lines import Line2D
+
+    return Line2D(
+        [],
+        [],
+        color=style["color"],
+        linestyle=style["linestyle"],
+        linewidth=line.get_linewidth(),
+        marker=style["marker"],
+        markersize=5,
+        markeredgecolor="white",
+        markeredgewidth=0.8,
+    )
 
 
 def _nothing() -> Line2D:

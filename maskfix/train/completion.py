@@ -120,7 +120,7 @@ def train_completion(
     synchronise_norms(network, fabric)
     optimiser = _make_optimiser(config, network)
     record = _record(config, texture)
-    sources = run_sources(faces, None if texture is None else texture.sha256)
+    sources = run_sources(faces, None if texture is None else texture.sha256, templates=templates)
     state = load_checkpoint(out / CHECKPOINT, record, sources)
     if state is None:
         start_from(encoder, start, network, average)

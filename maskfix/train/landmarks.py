@@ -131,9 +131,10 @@ def train_landmarks(
     # Before its optimiser is made: the state that a checkpoint gives follows the parameters as they are then.
     network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    sources = run_sources(faces, templates=templates)
     held_out = MovedCropDataset(views, validation, config, config.seed + 1) if len(validation) else None
     return run_steps(
-        SingleRun(config, as_plain(config), run_sources(faces), out / CHECKPOINT, out / LOG, fabric, workers),
+        SingleRun(config, as_plain(config), sources, out / CHECKPOINT, out / LOG, fabric, workers),
         network,
         optimiser,
         MovedCropDataset(views, training, config, config.seed),

@@ -80,7 +80,7 @@ def train_siamese(
     network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     synchronise_norms(network, fabric)
     optimiser = _make_optimiser(config, network)
-    sources = run_sources(faces)
+    sources = run_sources(faces, templates=templates)
     state = load_checkpoint(out / CHECKPOINT, as_plain(config), sources)
     start = restore(state, out / CHECKPOINT, {"network": network, "optimiser": optimiser})
     processes.check_step(start, out / CHECKPOINT)

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from maskfix.base import CheckpointError
+from maskfix.occlude import folder_templates
 from maskfix.weights import file_sha256
 
 
 def run_sources(
-    faces: str | Path, networks: Mapping[str, str] | None = None, teachers: Mapping[str, str] | None = None
+    faces: str | Path,
+    networks: Mapping[str, str] | None = None,
+    teachers: Mapping[str, str] | None = None,
+    templates: str | Path | None = None,
 ) -> dict[str, Any]:
     """Hashes of what a run is made from, and the commit that runs it.
 
@@ -20,14 +24,18 @@ def run_sources(
         faces: Folder that `maskfix prepare` wrote; the hash is that of its `records.csv`.
         networks: Hashes of the frozen networks in the loss, by name.
         teachers: Hashes of recognisers to learn from, by name.
+        templates: Folder of mask templates.
 
     Returns:
-        `faces` and `commit`; `networks` and `teachers` where there are any.
+        `faces` and `commit`; `networks`, `teachers` and `templates`, a hash of the folder, where there are any.
 
     Raises:
         WeightsError: If `records.csv` cannot be read.
+        DatasetError: If the templates cannot.
     """
     found: dict[str, Any] = {"faces": faces_sha256(faces), "commit": checkout_commit()}
+    if templates:
+        found["templates"] = folder_templates(templates).sha256
     named = {"networks": networks, "teachers": teachers}
     return found | {name: dict(hashes) for name, hashes in named.items() if hashes}
 
@@ -52,7 +60,7 @@ def check_sources(path: str | Path, stored: Mapping[str, Any], running: Mapping[
         running: What `run_sources` says now.
 
     Raises:
-        CheckpointError: If faces, networks or teachers are others.
+        CheckpointError: If faces, networks, teachers or templates are others.
     """
     other = [key for key in stored.keys() & running.keys() if key != "commit" and stored[key] != running[key]]
     if other:

@@ -126,10 +126,13 @@ class TestReadReports:
             "weights": {"sha256": "1"},
             "protocol": {"folds": 10, "pairs": 6000, "probe": "second", "drop_failed": False},
             "data": {"pairs_sha256": "ea"},
-            "settings": {"probes": {}},
-            "masks": {"source": "drawn", "kinds": ["N95"]},
+            "settings": {"probes": {"fuse": 0.75}},
+            "masks": {"source": "drawn", "kinds": ["N95"], "sha256": "1"},
+            "detector": {"name": "mesh", "version": "1"},
+            "aligner": {"name": "mesh", "version": "1"},
+            "reader": {"name": "landmarks_128", "sha256": "1"},
             "seed": 0,
-            "methods": {"clean": {}, "masked": {}},
+            "methods": {"clean": {}, "masked": {}, "fused": {}},
         }
         path.write_text(json.dumps(report | changed))
         return path
@@ -152,6 +155,11 @@ class TestReadReports:
             ({"protocol": {"folds": 10, "pairs": 6000, "probe": "both", "drop_failed": False}}, "probe side"),
             ({"protocol": {"folds": 10, "pairs": 6000, "probe": "second", "drop_failed": True}}, "treatment of failed"),
             ({"masks": {"source": "folder:x", "kinds": ["N95"]}}, "masks"),
+            ({"masks": {"source": "drawn", "kinds": ["N95"], "sha256": "2"}}, "mask templates"),
+            ({"detector": {"name": "mtcnn", "version": "1"}}, "detectors"),
+            ({"aligner": {"name": "mtcnn", "version": "1"}}, "aligners"),
+            ({"reader": {"name": "landmarks_128", "sha256": "2"}}, "landmark readers"),
+            ({"settings": {"probes": {"fuse": 0.5}}}, "shares of the completed face"),
             ({"seed": 1}, "seed"),
             ({"methods": {"clean": {}, "masked": {}, "refined": {}}}, "methods"),
         ],
@@ -163,10 +171,15 @@ class TestReadReports:
 
     def test_clean_faces_completed_or_not(self, tmp_path: Path) -> None:
         more = {
-            "methods": {"clean": {}, "masked": {}, "clean_completed": {}},
+            "methods": {"clean": {}, "masked": {}, "fused": {}, "clean_completed": {}},
             "settings": {"probes": {"align": "clean"}},
         }
         paths = [self.write(tmp_path, "a.json", "dlib"), self.write(tmp_path, "b.json", "x", **more)]
+        assert list(read_reports(paths)) == ["dlib", "x"]
+
+    def test_what_older_reports_do_not_say(self, tmp_path: Path) -> None:
+        older = {"masks": {"source": "drawn", "kinds": ["N95"]}, "aligner": None, "reader": None}
+        paths = [self.write(tmp_path, "a.json", "dlib"), self.write(tmp_path, "b.json", "x", **older)]
         assert list(read_reports(paths)) == ["dlib", "x"]
 
     @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"embedder": {"name": "x"}}', '{"embedder": 3}'])

@@ -90,6 +90,18 @@ def test_plot__down_to_one_in_a_million() -> None:
     assert deviates.std() < 0.02
 
 
+def test_plot__a_mark_below_the_axes_stands_at_their_end() -> None:
+    # 15 of 15.6 million accepted is 9.6e-7, the point nearest to one in a million on all of IJB-C.
+    fpr = np.append(0, np.geomspace(9.6e-7, 1, 400))
+    curve = thinned_curve([0.5], [0.1])._replace(fpr=fpr, tpr=norm.sf(norm.isf(fpr) - 6), thresholds=norm.isf(fpr))
+    point = operating_points([0.9, 0.8], [0.1, 0.2], [0.5])[0]._replace(fpr=9.6e-7, tpr=0.9)
+    display = DetDisplay(
+        curves={"clean": curve}, eers={"clean": 0.001}, floors={"clean": 6.4e-8}, points={"clean": [point]}
+    ).plot()
+    marks = [line.get_data() for line in display.ax_.lines if line.get_marker() == "o"]
+    assert [(float(x[0]), float(y[0])) for x, y in marks] == [(1e-6, pytest.approx(0.1))]
+
+
 def test_plot__no_errors_and_all_errors(tmp_path: Path) -> None:
     same = np.arange(400) < 200
     perfect = DetDisplay.from_scores({"clean": (same.astype(float), same)})

@@ -71,6 +71,12 @@ def test_legend__many_recognisers_in_whole_columns() -> None:
     assert texts[20:] == [""] * 4
 
 
+def test_legend__no_two_recognisers_look_alike() -> None:
+    drawn = RocDisplay.from_recognisers({f"net {place}": {"masked": pairs(place)} for place in range(12)}).plot()
+    handles = [line for line in drawn.ax_.get_legend().legend_handles if line.get_linestyle() != "None"]
+    assert len({(line.get_marker(), str(line._unscaled_dash_pattern)) for line in handles}) == 12
+
+
 def test_names__clash() -> None:
     with pytest.raises(InputError, match="two curves are named 'a: b: c'"):
         name_curves({"a": {"b: c": pairs(0)}, "a: b": {"c": pairs(1)}})

@@ -111,6 +111,7 @@ def test_dataset__layouts(tmp_path: Path, place: str, suffix: str) -> None:
     (tmp_path / "data" / "lfw").mkdir(exist_ok=True)
     dataset = LfwDataset(tmp_path / "data")
     assert dataset.paths[0].resolve() == (folder / "A_Red" / f"A_Red_0001{suffix}").resolve()
+    assert dataset.folder == place
     assert len(dataset.paths) == len(dataset.pairs.pictures) == 12
     assert not dataset.official
 

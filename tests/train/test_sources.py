@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from maskfix.base import CheckpointError
+from maskfix.occlude import folder_templates
 from maskfix.train import completion, distillation, landmarks, siamese
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.sources import check_sources, checkout_commit, run_sources
 from tests.train.test_device import completion_run, distillation_run, landmarks_run, siamese_run
 from tests.train.test_distillation import Small
 from tests.train.test_teachers import Bands
+
+POINTS = (("a", 2, 4), ("b", 10, 1), ("c", 18, 4), ("d", 3, 10), ("e", 10, 15), ("f", 17, 10))
 
 
 def digest(text: str) -> str:
@@ -34,8 +38,25 @@ def test_run_sources__hashes_by_name(faces: Path) -> None:
     found = run_sources(faces, {"one": "b"}, {"dlib": "e"})
     assert (found["networks"], found["teachers"]) == ({"one": "b"}, {"dlib": "e"})
     assert "networks" not in run_sources(faces, {})
+    assert "templates" not in found
     (faces / "records.csv").write_text("b")
     assert run_sources(faces)["faces"] == digest("b")
+
+
+def test_run_sources__templates_by_what_they_show(faces: Path, tmp_path: Path) -> None:
+    """Two folders of one name are two sources: a run goes on with the masks that it began with."""
+    points = "".join(f"mask_{letter}: {x}, {y}\n" for letter, x, y in POINTS)
+    found = []
+    for colour in ("red", "blue"):
+        folder = tmp_path / colour / "masks"
+        folder.mkdir(parents=True)
+        (folder / "masks.cfg").write_text(f"[cloth]\ntemplate: x.png\n{points}")
+        Image.new("RGBA", (20, 16), colour).save(folder / "x.png")
+        found.append(run_sources(faces, templates=folder))
+    assert found[0]["templates"] == folder_templates(tmp_path / "red" / "masks").sha256
+    with pytest.raises(CheckpointError, match="made from other templates;"):
+        check_sources("run.pt", *found)
+    check_sources("run.pt", run_sources(faces), found[0])
 
 
 def test_check_sources__names_what_is_other() -> None:

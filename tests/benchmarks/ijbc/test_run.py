@@ -73,6 +73,8 @@ def test_run__files_and_figures_again(tmp_path: Path) -> None:
     assert report["rows"]["gallery"]["without_feature"] == {"clean": 0}
     assert report["rows"]["probe"]["rows"] == 8
     assert report["embedder"]["lengths"] == "unit"
+    assert report["protocol"]["detector_scores"] is True
+    assert ", rows weighted by detector scores, seed 4." in done.stdout
     assert sum(report["masks"]["units"].values()) == 6
     # Clean: genuine 0.256, 1, 1, 1, 1 against impostors 0.51, 0.82 and eight zeros.
     assert report["methods"]["clean"]["auc"] == pytest.approx((4 * 10 + 8) / 50)
@@ -116,6 +118,20 @@ def test_run__files_and_figures_again(tmp_path: Path) -> None:
     assert "IJB-C 1:1" in (out / "report.html").read_text()
     assert read(out)["methods"]["clean"]["auc_ci95"] is None
     assert read(out)["methods"]["clean"]["auc"] == report["methods"]["clean"]["auc"]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_run__a_set_without_detector_scores(tmp_path: Path) -> None:
+    """As NIST's tables are: every row weighs the same, and the report does not say otherwise."""
+    write_small(tmp_path / "data")
+    listing = tmp_path / "data" / "meta" / "ijbc_name_5pts_score.txt"
+    listing.write_text("".join(f"{line.rpartition(' ')[0]} 1\n" for line in listing.read_text().splitlines()))
+    done = call(*arguments(tmp_path / "data", tmp_path / "out"))
+    assert done.exit_code == 0, done.stderr
+    report = read(tmp_path / "out")
+    assert report["settings"]["features"]["detector_score"] is True
+    assert report["protocol"]["detector_scores"] is False
+    assert ", rows not weighted by detector scores, seed 0." in done.stdout
 
 
 @pytest.mark.usefixtures("small_parts")
