@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from maskfix import __version__
+from maskfix.base import MaskfixError
 from maskfix.cli import releases, training
 from maskfix.cli.options import Device, Templates
-from maskfix.cli.shared import run, track
+from maskfix.cli.shared import BAD_INPUT, run, track
 
 app = typer.Typer(
     help="Complete occluded faces before face verification.",
@@ -103,7 +105,15 @@ def verify(
         numbers=(face_a, face_b),
     )
     target = panel or (None if as_json else Path("runs/verify/panel.png"))
-    raise typer.Exit(run_verify(first, second, settings, target, as_json))
+    try:
+        code = run_verify(first, second, settings, target, as_json)
+    except (MaskfixError, OSError):
+        raise
+    except Exception:
+        # Python would end with 1, which says that these are two people.
+        traceback.print_exc()
+        code = BAD_INPUT
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -111,7 +121,7 @@ def complete(
     inputs: Annotated[
         list[str], typer.Argument(metavar="IN...", help="picture, folder, quoted glob, or several pictures")
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="picture or folder to write; never an input")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="picture or folder/ to write; never an input")],
     mode: Annotated[str, typer.Option(help="gate (complete occluded faces) or always (every face)")] = "gate",
     workers: Annotated[int, typer.Option(help="processes; each loads the networks")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="write again what is there already")] = False,

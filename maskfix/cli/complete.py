@@ -28,7 +28,7 @@ from maskfix.base import (
 from maskfix.cli.faces import FaceFinder
 from maskfix.cli.jobs import NOTE, Job, plan
 from maskfix.cli.saving import read_single, write_counterpart
-from maskfix.cli.shared import track
+from maskfix.cli.shared import printable, track
 from maskfix.deocclude import Deoccluder
 from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamSettings
 from maskfix.plugin.photograph import CompletedPhoto
@@ -129,7 +129,7 @@ class Networks:
 
 
 def run_complete(
-    inputs: Sequence[str], out: Path, settings: CompleteSettings, workers: int = 1, overwrite: bool = False
+    inputs: Sequence[str], out: str | Path, settings: CompleteSettings, workers: int = 1, overwrite: bool = False
 ) -> int:
     """Complete the faces of pictures, print what became of them, and say which failed.
 
@@ -141,7 +141,7 @@ def run_complete(
     Args:
         inputs: A picture, a folder, a glob, or several pictures as a shell makes them of a glob.
         out: The picture to write where there is one picture and no such folder; else the folder, where the tree of the
-            inputs is mirrored.
+            inputs is mirrored. What ends in a slash is a folder.
         settings: How pictures are completed.
         workers: Processes, at least 1; each loads the networks.
         overwrite: Make every counterpart again, whatever is there; a killed run of this kind goes on without it.
@@ -256,7 +256,10 @@ def _write_failures(folder: Path, failures: Sequence[Outcome]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(("picture", "status", "reason"))
         writer.writerows((outcome.source, outcome.status, outcome.reason) for outcome in failures)
@@ -273,7 +276,7 @@ def summary(outcomes: Sequence[Outcome], skipped: int, folder: Path) -> list[str
     failed = [f"no face on {_count(counts['no face'], 'picture')}"] if counts["no face"] else []
     failed += [f"{counts[status]} {status}" for status in ("unreadable", "unusable") if counts[status]]
     if failed:
-        lines.append(f"{', '.join(failed)}: nothing written for them, see {folder / FAILURES}")
+        lines.append(f"{', '.join(failed)}: nothing written for them, see {printable(folder / FAILURES)}")
     return lines
 
 
@@ -287,6 +290,6 @@ def _tell_one(job: Job, outcome: Outcome) -> None:
         typer.echo(f"error: {outcome.reason}", err=True)
     elif outcome.completed:
         faces = _count(outcome.faces, "face")
-        typer.echo(f"written: {job.target}, {outcome.completed} of {faces} completed")
+        typer.echo(f"written: {printable(job.target)}, {outcome.completed} of {faces} completed")
     else:
-        typer.echo(f"written: {job.target}, a copy: no face is occluded")
+        typer.echo(f"written: {printable(job.target)}, a copy: no face is occluded")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from maskfix.align import LandmarkDetector, load_detector
 from maskfix.align.base import main_face
 from maskfix.align.mtcnn import MtcnnDetector
-from maskfix.base import DoubleArray, FloatArray, ImageError, UInt8Array
+from maskfix.base import DoubleArray, FloatArray, UInt8Array
 from maskfix.deocclude import Deoccluder
 
 #: A face is looked at again in a window of so many times its box: room for the short-range mesh, and for nobody else.
@@ -64,11 +62,7 @@ class FaceFinder:
             blind: What completes.
         """
         points = self.find(photo)
-        return np.concatenate([points, self._hidden(photo, blind, points)])
-
-    def _hidden(self, photo: UInt8Array, blind: Deoccluder, points: FloatArray) -> FloatArray:
-        """Faces beside those that are found."""
-        return blind.find_hidden(photo, self._every.guess, self.find, points)
+        return np.concatenate([points, blind.find_hidden(photo, self._every.guess, self.find, points)])
 
     def find(self, photo: UInt8Array) -> FloatArray:
         """Five points of each face.
@@ -95,18 +89,6 @@ class FaceFinder:
             moved = face.five + np.array([x0, y0], np.float32)
             if np.linalg.norm(moved - points[row], axis=1).mean() <= _SAME_FACE * sides[row]:
                 points[row] = moved
-        return points
-
-    def require(self, photo: UInt8Array, path: Path, blind: Deoccluder) -> FloatArray:
-        """As `find`, for a picture that must show a face: a hidden one, see `find_hidden`, where none is seen.
-
-        Raises:
-            ImageError: If no face is found.
-        """
-        points = self.find(photo)
-        points = points if len(points) else self._hidden(photo, blind, points)
-        if not len(points):
-            raise ImageError(f"{path}: no face found; choose a picture with a face that is larger or less covered")
         return points
 
 

@@ -22,17 +22,23 @@ class Job(NamedTuple):
     target: Path
 
 
-def plan(inputs: Sequence[str], out: Path) -> tuple[list[Job], Path | None]:
+def plan(inputs: Sequence[str], out: str | Path) -> tuple[list[Job], Path | None]:
     """What has to be done: a job a picture, and the folder that is written (None for one picture into one file).
+
+    Args:
+        inputs: The words of the command line.
+        out: The picture to write for one picture; a folder where it is one, ends in a slash or has no suffix.
 
     Raises:
         InputError: If a counterpart would be one of the inputs, or two pictures would share one.
         DatasetError: If there is no picture.
         ImageError: If a picture is missing.
     """
+    # A Path has no slash at its end.
+    meant_as_folder, out = str(out).endswith(("/", os.sep)), Path(out)
     pictures, root = _pictures(inputs, out)
     single = len(inputs) == 1 and Path(inputs[0]).is_file()
-    if single and not out.is_dir() and not str(out).endswith(os.sep) and out.suffix:
+    if single and not out.is_dir() and not meant_as_folder and out.suffix:
         if out.suffix.lower() not in PICTURE_SUFFIXES:
             raise InputError(f"{out}: cannot write this format; known: {', '.join(PICTURE_SUFFIXES)}")
         jobs, folder = [Job(pictures[0], out)], None

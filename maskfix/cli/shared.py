@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -34,6 +35,16 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("error: interrupted; what was saved stays, run the same command to go on", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as it can be printed and drawn: bytes of its name that are no UTF-8, as old archives have, become U+FFFD.
+
+    Example:
+        >>> printable(os.fsdecode(b"caf" + bytes([233]) + b".jpg")) == f"caf{chr(0xFFFD)}.jpg"
+        True
+    """
+    return os.fsencode(path).decode("utf-8", errors="replace")
 
 
 def run(app: typer.Typer) -> None:

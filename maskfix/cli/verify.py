@@ -26,6 +26,7 @@ from maskfix.base import (
     resolve_device,
 )
 from maskfix.cli.faces import FaceFinder
+from maskfix.cli.shared import printable
 from maskfix.cli.thresholds import Threshold, find_threshold
 from maskfix.deocclude import Deoccluder
 from maskfix.embed import Embedder, default_embedder, load
@@ -239,7 +240,7 @@ def run_verify(
     if as_json:
         typer.echo(json.dumps({**outcome.as_json(), "panel": str(panel) if panel else None}))
     else:
-        for line in (*describe(outcome), *([f"panel       {panel}"] if panel else [])):
+        for line in (*describe(outcome), *([f"panel       {printable(panel)}"] if panel else [])):
             typer.echo(line)
     return outcome.exit_code
 
@@ -258,10 +259,12 @@ def _choose(finder: FaceFinder, photo: UInt8Array, path: Path, blind: Deoccluder
     Raises:
         ImageError: If there is no face, or none of that number.
     """
-    # Who counts faces counts those that no detector sees as well.
-    points = finder.require(photo, path, blind) if number is None else finder.find_hidden(photo, blind)
+    # Who counts faces counts those that no detector sees as well, so that a number means the same face always.
+    points = finder.find_hidden(photo, blind)
     from_left = np.argsort(points[:, :, 0].mean(axis=1), kind="stable")
     if number is None:
+        if not len(points):
+            raise ImageError(f"{path}: no face found; choose a picture with a face that is larger or less covered")
         return _Chosen(points[0], int(np.flatnonzero(from_left == 0)[0]) + 1, len(points))
     if number > len(points):
         faces = f"{len(points)} face" if len(points) == 1 else f"{len(points) or 'no'} faces"
@@ -337,7 +340,7 @@ def _face_line(face: Face, mode: str, side: str) -> str:
     treated = "completed" if face.completed else "as it came"
     if mode == "fuse" and face.completed:
         treated = "completed and fused with the face as it came"
-    line = f"{face.picture}: {face.coverage:.1%} covered, {treated}"
+    line = f"{printable(face.picture)}: {face.coverage:.1%} covered, {treated}"
     if face.found == 1:
         return line
     return f"{line}; face {face.number} of {face.found} from the left (--face-{side.lower()} chooses another)"
@@ -356,7 +359,13 @@ def _write_panel(path: Path, pair: _Pair, blind: Deoccluder, completion: Complet
         "occlusion": completion.occlusion,
     }
     labels = [
-        f"{Path(face.picture).name}\n{face.coverage:.1%} covered\n{'completed' if face.completed else 'left alone'}"
+        "\n".join(
+            (
+                printable(Path(face.picture).name),
+                f"{face.coverage:.1%} covered",
+                "completed" if face.completed else "left alone",
+            )
+        )
         for face in result.faces
     ]
     display = CompletionPanelDisplay(columns=columns, labels=labels)

@@ -109,9 +109,10 @@ class CompletionPanelDisplay(Display):
         self.image_ = ax.imshow(self.canvas, interpolation="antialiased")
         gap = self._gap
         middles = np.arange(max(len(self.titles), self.rows)) * (self.cell + gap) + (self.cell - 1) / 2
-        ax.set_xticks(middles[: len(self.titles)], self.titles, fontsize=11, color=INK)
-        rows = middles[: len(self.labels)]
-        ax.set_yticks(rows, self.labels, fontsize=9, color=INK)
+        # Labels hold file names, in which a dollar sign begins no formula.
+        look = {"color": INK, "parse_math": False}
+        ax.set_xticks(middles[: len(self.titles)], self.titles, fontsize=11, **look)
+        ax.set_yticks(middles[: len(self.labels)], self.labels, fontsize=9, **look)
         ax.xaxis.tick_top()
         ax.tick_params(length=0, pad=4)
         ax.spines[:].set_visible(False)

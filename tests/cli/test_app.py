@@ -42,6 +42,19 @@ def test_bad_input__in_a_process(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_verify__a_bug_is_no_decision(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python itself would end with 1, which says that two pictures show different people."""
+
+    def fail(*_: object) -> int:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("maskfix.cli.verify.run_verify", fail)
+    assert called(monkeypatch, "verify", "a.png", "b.png") == 2
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.endswith("RuntimeError: out of memory\n")
+
+
 def test_help__lists_the_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert called(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out

@@ -108,6 +108,11 @@ class TestPlan:
         with pytest.raises((InputError, OSError), match=message):
             plan(words, Path(out))
 
+    def test_a_slash_means_a_folder(self, tree: Path) -> None:
+        [job], folder = plan([str(tree / "a.png")], f"{tree.parent}/results.v2/")
+        assert folder == tree.parent / "results.v2"
+        assert job.target == folder / "a.png"
+
     def test_linked_output(self, tree: Path) -> None:
         link = tree.parent / "link.png"
         link.hardlink_to(tree / "a.png")

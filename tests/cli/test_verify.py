@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from maskfix.align import align
-from maskfix.base import InputError, UInt8Array, read_image, write_image
+from maskfix.base import ImageError, InputError, UInt8Array, read_image, write_image
 from maskfix.cli import faces as faces_module
 from maskfix.cli.faces import FaceFinder
 from maskfix.cli.thresholds import TABLE, Threshold, find_threshold
-from maskfix.cli.verify import Face, Verification, VerifySettings, describe
+from maskfix.cli.verify import Face, Verification, VerifySettings, _choose, describe
 from maskfix.deocclude import Deoccluder
 from maskfix.embed import Embedder, load
 from maskfix.weights import add_to_manifest, save_weights
@@ -229,7 +229,7 @@ def test_face__counted_from_the_left(
     # Who counts, counts the faces that no detector sees as well.
     shown = shared_parts["finder"].find
     monkeypatch.setattr(FaceFinder, "find", lambda self, photo: shown(photo)[:1])
-    monkeypatch.setattr(FaceFinder, "_hidden", lambda self, photo, blind, points: small[None])
+    monkeypatch.setattr(Deoccluder, "find_hidden", lambda *_: small[None])
     verified(folder, monkeypatch, capsys, "turned.png", "a.png", "--face-a", 1)
     np.testing.assert_allclose(compared.pop()[0], small, atol=1e-3)
 
@@ -320,6 +320,23 @@ class TestThresholds:
             VerifySettings(coverage=2)
 
 
+class TestChoose:
+    class Finder:
+        """Two faces that are seen, and one further left that completion brings out."""
+
+        def find_hidden(self, photo: UInt8Array, blind: Any) -> Any:
+            return np.array([300, 500, 50], np.float32)[:, None, None] + np.zeros((3, 5, 2), np.float32)
+
+    def test_a_number_means_the_same_face_always(self) -> None:
+        parts: Any = (self.Finder(), np.zeros((9, 9, 3), np.uint8), Path("x.png"), None)
+        main = _choose(*parts, None)
+        assert (main.five[0, 0], main.number, main.found) == (300, 2, 3)
+        for number, x in enumerate((50, 300, 500), 1):
+            assert _choose(*parts, number).five[0, 0] == x
+        with pytest.raises(ImageError, match=r"x\.png: 3 faces found, so there is no face 4 from the left"):
+            _choose(*parts, 4)
+
+
 class TestFaceFinder:
     def test_all_faces__main_one_first(self, folder: Path, shared_parts: dict[str, Any]) -> None:
         points = shared_parts["finder"].find(read_image(folder / "group.png"))
@@ -343,7 +360,7 @@ class TestFaceFinder:
         _, mtcnn = finder._every.find(photo)
         np.testing.assert_array_equal(finder.find(photo), mtcnn)
 
-    def test_find_hidden__asked_where_nothing_is_found(
+    def test_find_hidden__after_those_that_are_found(
         self, folder: Path, shared_parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         finder, photo = shared_parts["finder"], read_image(folder / "a.png")
@@ -356,11 +373,9 @@ class TestFaceFinder:
 
         blind: Any = Blind()
         seen = finder.find(photo)
-        np.testing.assert_array_equal(finder.require(photo, folder / "a.png", blind), seen)
-        assert not asked
         np.testing.assert_array_equal(finder.find_hidden(photo, blind), [*seen, np.ones((5, 2))])
         nothing = np.full((64, 64, 3), 90, np.uint8)
-        np.testing.assert_array_equal(finder.require(nothing, folder / "a.png", blind), np.ones((1, 5, 2)))
+        np.testing.assert_array_equal(finder.find_hidden(nothing, blind), np.ones((1, 5, 2)))
         [(first, _, _, known), (picture, guess, find, none)] = asked
         assert first is photo
         np.testing.assert_array_equal(known, seen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,13 @@ def test_plot__labels() -> None:
     # The ticks lie in the middle of the cells.
     np.testing.assert_allclose(ax.get_xticks()[:2], [15.5, 15.5 + 34])
     assert "maps" in ax.get_xlabel()
+
+
+def test_plot__a_dollar_in_a_file_name_is_no_formula(tmp_path: Path) -> None:
+    clean, masked, result = completion(1, 40)
+    CompletionPanelDisplay.from_completion(clean, masked, result, labels=["$_$.jpg"]).plot().save(tmp_path / "a.png")
+    CompletionPanelDisplay(columns={"$^$": clean}, labels=[""]).plot().save(tmp_path / "b.png")
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_plot__pictures_only_and_no_labels(tmp_path: object) -> None:
