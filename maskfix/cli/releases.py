@@ -24,7 +24,7 @@ def list_command() -> None:
 
 @app.command()
 def release(
-    checkpoint: Annotated[Path, typer.Argument(help="stage 2's completion.pt")],
+    checkpoint: Annotated[Path, typer.Argument(help="completion.pt, distillation.pt or landmarks.pt of a run")],
     name: Annotated[str, typer.Argument(help="arch.tag, for example cadf_small_128.utkface")],
     data: Annotated[str, typer.Option(help="what it was trained on, for the card")],
     licence: Annotated[str, typer.Option(help="what the training data allow")] = "non-commercial research only",
