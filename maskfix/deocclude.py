@@ -223,6 +223,13 @@ class Deoccluder:
         """
         return self.complete(crops).images
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of a step: pictures come in and go out, and nothing needs to be fitted."""
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        kept, pictures = TransformerTags(preserves_dtype=["uint8"]), InputTags(two_d_array=False)
+        return Tags(None, TargetTags(required=False), kept, requires_fit=False, input_tags=pictures)
+
     def restore(self, photo: UInt8Array, landmarks: NDArray[Any]) -> UInt8Array:
         """Complete one face inside its photograph; only occluded pixels change.
 

@@ -33,6 +33,7 @@ from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamSettings, embed_b
 from maskfix.plugin.hidden import Hidden, check_hidden
 from maskfix.plugin.last import LastFaces
 from maskfix.plugin.photograph import CompletedPhoto
+from maskfix.plugin.truncated import truncated_pictures
 
 __all__ = [
     "batch_face_locations",
@@ -296,7 +297,7 @@ def compare_faces(
 
 
 def load_image_file(file: str | Path | IO[bytes], mode: str = "RGB") -> NDArray[np.uint8]:
-    """A picture file as an array; EXIF rotation is not applied, as in the package.
+    """A picture file as an array; as in the package, EXIF rotation is not applied, and a file that is cut off loads.
 
     Args:
         file: Path or open file.
@@ -304,7 +305,7 @@ def load_image_file(file: str | Path | IO[bytes], mode: str = "RGB") -> NDArray[
     """
     from PIL import Image
 
-    with Image.open(file) as picture:
+    with truncated_pictures(), Image.open(file) as picture:
         return np.array(picture.convert(mode) if mode else picture)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskfix.base import InputError, UInt8Array, WeightsError
+from maskfix.base import Completion, InputError, UInt8Array, WeightsError
 from maskfix.deocclude import Deoccluder
 from maskfix.restore import CLEAN_COVERAGE, PREFIX, CompletionNetwork, EarlyLook
 from maskfix.weights import save_weights
@@ -26,6 +27,11 @@ def made_up_look(network: CompletionNetwork) -> EarlyLook:
     early = EarlyLook(network.config)
     early.weight.copy_(torch.randn(len(early.weight), generator=torch.Generator().manual_seed(6)))
     return early
+
+
+def arrays(told: Any) -> list[Any]:
+    """The arrays of a completion, alone or with which crops were clean."""
+    return list(told) if isinstance(told, Completion) else [*told[0], told[1]]
 
 
 class TestCompleteUnlessClean:
@@ -140,6 +146,18 @@ class TestCompleteUnlessClean:
     def test_look_early__without_an_early_look(self, varied: Deoccluder) -> None:
         with pytest.raises(InputError, match="no early look"):
             varied.look_early(smooth(1))
+
+    @pytest.mark.parametrize("ask", [Deoccluder.complete, Deoccluder.complete_unless_clean, Deoccluder.look_early])
+    def test_inside_autocast(self, asked: Deoccluder, early: EarlyLook, ask: Callable[..., Any]) -> None:
+        """Whoever runs a recogniser at half precision gets the very same completion, float32 as documented."""
+        crops = smooth(2)
+        early.limit.fill_(float(self.estimates(asked, early, crops)[0].mean()))
+        outside = ask(asked, crops)
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = ask(asked, crops)
+        for ours, expected in zip(*map(arrays, (inside, outside)), strict=True):
+            assert ours.dtype == expected.dtype
+            np.testing.assert_array_equal(ours, expected)
 
     def test_no_crop(self, asked: Deoccluder) -> None:
         completion, clean = asked.complete_unless_clean(np.zeros((0, 128, 128, 3), np.uint8))

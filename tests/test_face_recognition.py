@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from maskfix import face_recognition as ours
 from maskfix.align import load_detector
-from maskfix.base import DependencyError, InputError, UInt8Array, write_image
+from maskfix.base import DependencyError, ImageError, InputError, UInt8Array, read_image, write_image
 from maskfix.deocclude import Deoccluder
 from maskfix.occlude import Occluder
 from maskfix.weights import list_weights, save_weights
@@ -159,6 +159,20 @@ class TestSameAsThePackage:
         np.testing.assert_array_equal(
             ours.load_image_file(tmp_path / "a.jpg", mode), real.load_image_file(tmp_path / "a.jpg", mode)
         )
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".png"])
+    def test_load_image_file__cut_off(
+        self, real: Any, photo: UInt8Array, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / f"a{suffix}"
+        write_image(path, photo)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        loaded = ours.load_image_file(path)
+        with pytest.raises(ImageError, match="truncated"):
+            read_image(path)
+        # What importing the package does.
+        monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)
+        np.testing.assert_array_equal(loaded, real.load_image_file(path))
 
     def test_pictures_that_dlib_does_not_take(self, real: Any, photo: UInt8Array, places: Any) -> None:
         for module in (real, ours):

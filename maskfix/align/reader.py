@@ -108,7 +108,8 @@ class LandmarkReader:
 
         check_crops("crops", crops, self.size)
         found = [np.zeros((0, 5, 2), np.float32)]
-        with torch.inference_mode():
+        # A caller's autocast would round the points.
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             for start in range(0, len(crops), _BATCH):
                 # Copied: torch takes no array whose strides run backwards.
                 batch = torch.from_numpy(np.array(crops[start : start + _BATCH], order="C")).to(self.device)

@@ -73,15 +73,22 @@ def attach(
         `app` itself.
 
     Raises:
-        InputError: If `app` is none, has no recognition model, is attached already, or a setting is out of range.
+        InputError: If `app` is none, has no recognition model, is attached or its recogniser wrapped already, or a
+            setting is out of range.
     """
     settings = SeamSettings(mode, threshold, share, refine)
     check_hidden(hidden)
     models = getattr(app, "models", None)
     if not isinstance(models, dict) or not callable(getattr(app, "get", None)):
         raise InputError(f"app: expected insightface's FaceAnalysis, got {type(app).__name__}; see maskfix.wrap")
-    if isinstance(vars(app).get("get"), _AttachedGet) or isinstance(models.get(_TASK), CompletedRecogniser):
+    if isinstance(vars(app).get("get"), _AttachedGet):
         raise InputError("app: maskfix is attached already; call maskfix.detach(app) first")
+    _check_get_stands(models)
+    if isinstance(models.get(_TASK), CompletedRecogniser):
+        raise InputError(
+            f"app: its recogniser is wrapped already; put the bare one back first: app.models[{_TASK!r}] = "
+            f"app.models[{_TASK!r}].recogniser"
+        )
     if _TASK not in models:
         raise InputError(
             f"app: no recognition model among {', '.join(models) or 'no models'}; load one, for example with "
@@ -90,7 +97,7 @@ def attach(
     if reopen:
         reopen_sessions(models.values())
     find = _FindWithApp(app) if hasattr(app, "det_model") else None
-    seam = CompletedRecogniser(models[_TASK], Completer(deoccluder, settings, device), find if refine else None)
+    seam = _AttachedRecogniser(models[_TASK], Completer(deoccluder, settings, device), find if refine else None)
     get = _AttachedGet(app, seam, find if hidden and mode != "observe" else None, hidden == "beside")
     models[_TASK] = seam
     app.get = get
@@ -107,10 +114,11 @@ def detach(app: Any) -> Any:
         `app` itself.
 
     Raises:
-        InputError: If nothing is attached.
+        InputError: If nothing is attached, or `app.get` was replaced since.
     """
     get = getattr(app, "__dict__", {}).get("get")
     if not isinstance(get, _AttachedGet):
+        _check_get_stands(getattr(app, "models", None))
         raise InputError("app: maskfix is not attached; nothing to detach")
     # A recogniser that the user has put there since stays.
     if app.models.get(_TASK) is get.seam:
@@ -120,6 +128,19 @@ def detach(app: Any) -> Any:
     else:
         app.get = get.previous
     return app
+
+
+def _check_get_stands(models: Any) -> None:
+    """Refuse the models of an application that was attached and whose `get` is another by now."""
+    if isinstance(models, dict) and isinstance(models.get(_TASK), _AttachedRecogniser):
+        raise InputError(
+            "app: app.get was replaced after maskfix.attach; put back the one that attach left there and call "
+            "maskfix.detach(app) (a get of your own may be set before attach)"
+        )
+
+
+class _AttachedRecogniser(CompletedRecogniser):
+    """What `attach` puts in place; its class tells it from what `maskfix.wrap` makes."""
 
 
 class _AttachedGet:

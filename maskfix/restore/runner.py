@@ -59,9 +59,10 @@ class NetworkRunner:
         """
         check_crops("crops", crops, self.size)
         chunks = []
-        for part in self._parts(crops):
-            source, picture = self._picture(crops[part])
-            chunks.append(_compose(source, self.network(picture, every_scale=False)))
+        with self._full_precision():
+            for part in self._parts(crops):
+                source, picture = self._picture(crops[part])
+                chunks.append(_compose(source, self.network(picture, every_scale=False)))
         if not chunks:
             return self._nothing(crops), crops.copy()
         return _join([completion for completion, _ in chunks]), np.concatenate([own for _, own in chunks])
@@ -81,20 +82,23 @@ class NetworkRunner:
         """
         check_crops("crops", crops, self.size)
         clean, chunks = np.zeros(len(crops), np.bool_), []
-        for part in self._parts(crops):
-            source, picture = self._picture(crops[part])
-            features = self.network.encoder(picture)
-            sight = self._look(features)
-            clean[part] = seen = _array(sight.clean)
-            if not seen.any():
-                decoded = self.network.decoder(picture, features, every_scale=False)
-                chunks.append(_compose(source, decoded)[0])
-                continue
-            chunks.append(unchanged(crops[part], sight))
-            if not seen.all():
-                rest = torch.from_numpy(~seen).to(self._device)
-                decoded = self.network.decoder(picture[rest], [level[rest] for level in features], every_scale=False)
-                chunks[-1].put(~seen, _compose(source[rest], decoded)[0])
+        with self._full_precision():
+            for part in self._parts(crops):
+                source, picture = self._picture(crops[part])
+                features = self.network.encoder(picture)
+                sight = self._look(features)
+                clean[part] = seen = _array(sight.clean)
+                if not seen.any():
+                    decoded = self.network.decoder(picture, features, every_scale=False)
+                    chunks.append(_compose(source, decoded)[0])
+                    continue
+                chunks.append(unchanged(crops[part], sight))
+                if not seen.all():
+                    rest = torch.from_numpy(~seen).to(self._device)
+                    decoded = self.network.decoder(
+                        picture[rest], [level[rest] for level in features], every_scale=False
+                    )
+                    chunks[-1].put(~seen, _compose(source[rest], decoded)[0])
         return _join(chunks) if chunks else self._nothing(crops), clean
 
     @torch.inference_mode()
@@ -112,10 +116,11 @@ class NetworkRunner:
         """
         check_crops("crops", crops, self.size)
         clean, chunks = np.zeros(len(crops), np.bool_), []
-        for part in self._parts(crops):
-            sight = self._look(self.network.encoder(self._picture(crops[part])[1]))
-            clean[part] = _array(sight.clean)
-            chunks.append(unchanged(crops[part], sight))
+        with self._full_precision():
+            for part in self._parts(crops):
+                sight = self._look(self.network.encoder(self._picture(crops[part])[1]))
+                clean[part] = _array(sight.clean)
+                chunks.append(unchanged(crops[part], sight))
         return _join(chunks) if chunks else self._nothing(crops), clean
 
     def _look(self, features: list[Tensor]) -> EarlySight:
@@ -124,6 +129,10 @@ class NetworkRunner:
             raise InputError("look: these weights have no early look; ask Deoccluder.clean_coverage first")
         sight: EarlySight = self.early(features)
         return sight
+
+    def _full_precision(self) -> torch.autocast:
+        """A context in which the caller's autocast is off: what is decided and given is the same inside of it."""
+        return torch.autocast(self._device.type, enabled=False)
 
     def _parts(self, crops: UInt8Array) -> list[slice]:
         return [slice(start, start + self._batch_size) for start in range(0, len(crops), self._batch_size)]

@@ -41,6 +41,18 @@ def test_read__refusals(wrong: np.ndarray) -> None:
         shifting_reader().read(wrong)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_read__inside_autocast(dtype: torch.dtype) -> None:
+    crops = np.random.default_rng(1).integers(0, 256, (2, 128, 128, 3)).astype(np.uint8)
+    network = create_landmark_network()
+    with torch.no_grad():
+        network.offsets.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(2))
+    reader = LandmarkReader(network, device="cpu")
+    with torch.autocast("cpu", dtype):
+        inside = reader.read(crops)
+    np.testing.assert_array_equal(inside, reader.read(crops))
+
+
 def test_the_callers_network_can_still_be_trained() -> None:
     network = create_landmark_network()
     LandmarkReader(network, device="cpu").read(np.zeros((1, 128, 128, 3), np.uint8))

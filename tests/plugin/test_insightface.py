@@ -246,6 +246,28 @@ class TestAttachErrors:
         with pytest.raises(InputError, match=r"attached already; call maskfix\.detach\(app\) first"):
             maskfix.attach(app)
 
+    def test_wrapped_recogniser(self, app: Any) -> None:
+        recogniser = app.models["recognition"]
+        app.models["recognition"] = maskfix.wrap(recogniser, deoccluder=green_deoccluder())
+        try:
+            with pytest.raises(InputError, match="recogniser is wrapped already; put the bare one back") as caught:
+                maskfix.attach(app)
+            exec(str(caught.value).partition("first: ")[2])  # noqa: S102 - what the message says
+            assert app.models["recognition"] is recogniser
+            maskfix.detach(maskfix.attach(app, deoccluder=green_deoccluder()))
+        finally:
+            app.models["recognition"] = recogniser
+
+    @pytest.mark.parametrize("refine", [True, False])
+    def test_get_replaced_since(self, app: Any, refine: bool) -> None:
+        recogniser, left = app.models["recognition"], maskfix.attach(app, refine=refine).get
+        app.get = lambda img: left(img)
+        for call in (maskfix.attach, maskfix.detach):
+            with pytest.raises(InputError, match=r"app\.get was replaced after maskfix\.attach; put back the one"):
+                call(app)
+        app.get = left
+        assert maskfix.detach(app).models["recognition"] is recogniser
+
     def test_no_recognition(self, app: Any) -> None:
         recogniser = app.models.pop("recognition")
         try:

@@ -18,6 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks, get_tags
+from sklearn.utils.validation import check_is_fitted
 
 from maskfix.base import CropLayout, FloatArray, InputError, UInt8Array, arcface_layout, canonical_layout
 from maskfix.deocclude import Deoccluder
@@ -95,6 +96,16 @@ class TestDeoccluderItself:
         pipeline = make_pipeline(occluded, EmbedderTransformer(Colours()), KNeighborsClassifier(1))
         assert pipeline.fit(crops, np.arange(8) % 2).score(crops, np.arange(8) % 2) == 1
         np.testing.assert_array_equal(occluded.fit(crops).transform(crops), occluded.complete(crops).images)
+
+    def test_is_a_step_anywhere(self, occluded: Deoccluder, crops: UInt8Array) -> None:
+        expected = occluded.complete(crops).images
+        for steps in ([occluded], ["passthrough", occluded], ["passthrough", occluded, "passthrough"]):
+            np.testing.assert_array_equal(make_pipeline(*steps).fit(crops).transform(crops), expected)
+        check_is_fitted(occluded)
+        tags = get_tags(occluded)
+        assert not tags.requires_fit
+        assert not tags.input_tags.two_d_array
+        assert tags.transformer_tags.preserves_dtype == ["uint8"]
 
     def test_pipeline_with_it_is_cloned_and_pickled(self, occluded: Deoccluder, crops: UInt8Array) -> None:
         pipeline = make_pipeline(occluded, EmbedderTransformer(Colours()))

@@ -18,6 +18,8 @@ from maskfix.base import InputError, UInt8Array
 from maskfix.embed import create_lightcnn, load_layout
 from maskfix.plugin import CompletedModule, CompletionStage, box_landmarks, stage
 from tests.plugin.worlds import batches, green_deoccluder
+from tests.random_networks import biased_network
+from tests.readers import shifting_reader
 
 facenet_pytorch = pytest.importorskip("facenet_pytorch")
 
@@ -168,6 +170,20 @@ class TestFacenet:
         out = run(wrapped(net), x.double())
         assert out.dtype == torch.float64
         assert torch.equal(out[0], run(net, x.double())[0])
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_inside_autocast(self, x: Tensor, dtype: torch.dtype) -> None:
+        """The recogniser runs as its caller says, the completion at full precision."""
+        blind = maskfix.Deoccluder(biased_network(20), device="cpu", reader=shifting_reader(3, 5))
+        seam = maskfix.wrap(Mean(), layout="facenet", value_range="fixed_standard", deoccluder=blind)
+        outside, told = run(seam, x), seam.last
+        with torch.autocast("cpu", dtype):
+            inside = run(seam, x)
+        assert torch.equal(inside, outside)
+        for ours, expected in zip(seam.last, told, strict=True):
+            assert ours.occlusion.dtype == np.float32
+            assert ours.coverage == expected.coverage
+            np.testing.assert_array_equal(ours.occlusion, expected.occlusion)
 
     def test_gradients_reach_the_recogniser(self, resnet: Any, x: Tensor) -> None:
         wrapped(resnet)(x).sum().backward()
