@@ -113,5 +113,6 @@ class MtcnnDetector:
     def _run(self, photo: UInt8Array) -> tuple[Any, Any, Any]:
         import torch
 
-        with torch.inference_mode():
+        # Inside of a caller's autocast to bfloat16 its boxes could not be made arrays of.
+        with torch.inference_mode(), torch.autocast(torch.device(self._mtcnn.device).type, enabled=False):
             return self._mtcnn.detect(photo, landmarks=True)  # type: ignore[no-any-return]

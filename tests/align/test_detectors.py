@@ -162,6 +162,15 @@ class TestBatches:
         reasons = [found.reason for found in mtcnn.detect([blank(31, 200), blank(200, 200)])]
         assert reasons == ["picture smaller than 32 pixels", "no face found"]
 
+    def test_inside_autocast(self, mtcnn: MtcnnDetector, astronaut: UInt8Array) -> None:
+        import torch
+
+        expected = mtcnn.detect([astronaut])[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            found = mtcnn.detect([astronaut])[0]
+        np.testing.assert_array_equal(found.five, expected.five)
+        assert found.score == expected.score
+
     def test_unsure(self, mtcnn: MtcnnDetector, astronaut: UInt8Array, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(mtcnn, "min_confidence", 1.1)
         [found] = mtcnn.detect([astronaut])
