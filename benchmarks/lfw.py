@@ -150,8 +150,8 @@ def main(
     embedder: Annotated[
         list[str],
         typer.Option(
-            help="arcface:PATH.onnx, arcface:PACK, dlib, lightcnn9, facenet:NAME, lightcnn:FILE.pth, human:FILE.json or "
-            "onnx:MODEL.onnx?layout=...; repeat it for several at once, which also gives one table and one ROC figure."
+            help="arcface:PATH.onnx, arcface:PACK, dlib, lightcnn9, facenet:NAME, lightcnn:FILE.pth, human:FILE.json "
+            "or onnx:MODEL.onnx?layout=...; repeat it for several at once, for one table and one ROC figure of all."
         ),
     ],
     out: Annotated[
