@@ -315,9 +315,7 @@ def _write_overview(folder: Path, result: LfwResult, reports: Mapping[str, Mappi
     """One table and one figure of all recognisers, by their folders' names."""
     display = RocDisplay.from_recognisers(
         {
-            name: {
-                method: (scores[method], result.trials.same) for method in (*OVERLAID, "refined") if method in scores
-            }
+            name: {method: (scores[method], result.trials.same) for method in OVERLAID if method in scores}
             for name, scores in zip(reports, result.scores, strict=True)
         }
     )

@@ -164,11 +164,15 @@ def prepare(
 def roc(
     runs: Annotated[list[Path], typer.Argument(help="scores.npz files of saved runs, or their folders")],
     out: Annotated[Path, typer.Option("--out", "-o", help="figure to write: .png, .pdf or .svg")] = Path("roc.png"),
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="curves to draw, such as fused; repeat it. Else clean, masked, completed and refined ones"),
+    ] = None,
 ) -> None:
     """Overlay the ROC curves of saved runs in one figure."""
-    from maskfix.plot.saved import overlay
+    from maskfix.plot.saved import OVERLAID, overlay
 
-    overlay(runs, out)
+    overlay(runs, out, method or OVERLAID)
     typer.echo(f"written: {out}")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from maskfix.base import BoolArray, DatasetError, FloatArray, InputError, replacing
 from maskfix.plot.roc import RocDisplay
 
-OVERLAID = ("clean", "masked", "completed")
+OVERLAID = ("clean", "masked", "completed", "refined")
 """Methods that `overlay` draws unless it is told otherwise."""
 
 _FILE = "scores.npz"

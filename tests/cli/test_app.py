@@ -89,6 +89,7 @@ def test_roc__writes_a_figure(
         ("demo --out out --photo half.png", "error: half.png: truncated or damaged picture"),
         ("demo --out out --photo text.png", "error: text.png: not a picture"),
         ("roc text.png -o out/roc.png", "error: text.png: "),
+        ("roc saved.npz --method fused -o out/roc.png", "error: ROC: no run has a method of fused; they have: clean, "),
     ],
 )
 def test_bad_input__one_line_and_nothing_written(
@@ -98,6 +99,7 @@ def test_bad_input__one_line_and_nothing_written(
     (tmp_path / "empty").mkdir()
     (tmp_path / "run.toml").write_text("speed = 3\n")
     (tmp_path / "text.png").write_text("no picture")
+    write_scores(tmp_path / "saved.npz", 1)
     (tmp_path / "half.png").write_bytes(half_a_picture())
     assert called(monkeypatch, *words.split()) == 2
     shown = capsys.readouterr()

@@ -117,6 +117,11 @@ def test_overlay__one_run_and_chosen_methods(tmp_path: Path, monkeypatch: pytest
     save_scores(tmp_path / "scores.npz", run(1))
     assert list(drawn(monkeypatch, [tmp_path / "scores.npz"], tmp_path / "a.png")) == ["clean", "masked"]
     assert list(drawn(monkeypatch, [tmp_path / "scores.npz"], tmp_path / "b.svg", ["control"])) == ["control"]
+    more = run(1)
+    more.scores.update(refined=more.scores["masked"] + 1, completed=more.scores["masked"] + 2)
+    save_scores(tmp_path / "more.npz", more)
+    names = drawn(monkeypatch, [tmp_path / "more.npz"], tmp_path / "d.png")
+    assert list(names) == ["clean", "masked", "completed", "refined"]
     with pytest.raises(InputError, match="they have: clean, control, masked"):
         overlay([tmp_path / "scores.npz"], tmp_path / "c.png", ["nothing"])
     with pytest.raises(InputError, match="figure format"):
