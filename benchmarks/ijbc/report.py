@@ -70,6 +70,13 @@ class RunFacts:
     workers: int = 1
 
 
+def session_of(device: str) -> str:
+    """By what features are made now: maskfix's version and commit, torch's version, device."""
+    versions = package_versions()
+    made = [f"maskfix {versions['maskfix']} at {commit_of_checkout() or 'no commit'}"]
+    return ", ".join([*made, f"torch {versions.get('torch', 'none')}", device])
+
+
 def find_failures(features: IjbFeatures, data: TemplateSet, place: int) -> TemplateFailures:
     """What is wrong with templates under one embedder.
 
@@ -175,6 +182,7 @@ def build_report(
             "device": facts.device,
             "workers": facts.workers,
         },
+        "sessions": [{"first_unit": unit, "by": by} for unit, by in features.sessions],
         "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
         "peak_rss_bytes": peak_rss_bytes(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -12,7 +12,15 @@ from rich.console import Console
 
 from benchmarks.html_report import PAGE, find_runs, html
 from benchmarks.ijbc.parts import PartNames
-from benchmarks.ijbc.report import RunFacts, build_report, check_report, find_failures, rewrite, write_recogniser
+from benchmarks.ijbc.report import (
+    RunFacts,
+    build_report,
+    check_report,
+    find_failures,
+    rewrite,
+    session_of,
+    write_recogniser,
+)
 from benchmarks.ijbc.saved import load_run
 from benchmarks.ijbc.selection import Selection
 from benchmarks.ijbc.table import describe, format_table
@@ -97,10 +105,13 @@ def run(
             settings=settings,
             workers=workers,
             fresh=fresh,
+            session=session_of(facts.device),
             progress=bars,
         )
         if features.resumed:
             console.print(f"went on after {features.resumed} of {len(features.flags)} faces")
+        if len(by := dict.fromkeys(by for _, by in features.sessions)) > 1:
+            console.print(f"the features are of several makes, and so not those of one run to the bit: {'; '.join(by)}")
         reports = write_run(out, facts, parts, features, folders, names.embedders, bars)
     finish(out)
     return reports

@@ -114,10 +114,11 @@ REPORT_SCHEMA: dict[str, Any] = {
                 optional=("sha256",),
             ),
             "detector": object_of({"name": NAME, "version": NAME}),
+            "sessions": {"type": "array", "items": object_of({"first_unit": COUNT, "by": NAME})},
             **PROVENANCE,
             "platform": object_of({"system": NAME, "cpus": COUNT, "device": NAME, "workers": COUNT}),
         },
-        optional=("harmlessness", "recovered_fused"),
+        optional=("harmlessness", "recovered_fused", "sessions"),
     ),
 }
 """Rates are fractions in [0, 1], Cllr is in bits; None stands for what cannot be computed, never a made-up number."""

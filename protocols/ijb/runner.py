@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -56,6 +56,7 @@ class IjbFeatures:
         examples: Probes for the panel; `picture` is their unit.
         resumed: Units that an earlier run had done.
         seconds: Time that each stage took, over all runs.
+        sessions: By what each session worked, and the unit that it began at, in order.
     """
 
     units: Units
@@ -67,6 +68,7 @@ class IjbFeatures:
     examples: list[Example]
     resumed: int
     seconds: dict[str, float]
+    sessions: list[tuple[int, str]] = field(default_factory=list)
 
 
 def extract_features(
@@ -78,6 +80,7 @@ def extract_features(
     settings: IjbSettings | None = None,
     workers: Workers | None = None,
     fresh: bool = False,
+    session: str = "",
     progress: Progress = silent,
 ) -> IjbFeatures:
     """Make the features of all templates, clean, masked and completed; a killed run goes on where it was saved.
@@ -95,6 +98,7 @@ def extract_features(
         settings: How to run; the defaults when None.
         workers: Does the blocks elsewhere; in this process when None.
         fresh: Begin anew, whatever was saved.
+        session: By what this session works, such as version and device: a run that goes on may do so by another.
         progress: Told about the stages `hashes` and `units`.
 
     Raises:
@@ -112,6 +116,8 @@ def extract_features(
     if path.exists() and not fresh:
         state.load(path)
     resumed = state.units_done
+    if session:
+        state.sessions.append((resumed, session))
     landmarks = LandmarkCache(cache, parts.detector)
     extractor = Extractor(parts, settings.features, landmarks, settings.workers)
     try:
@@ -135,6 +141,7 @@ def extract_features(
         examples,
         resumed,
         state.seconds,
+        state.sessions,
     )
 
 

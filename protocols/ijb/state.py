@@ -58,6 +58,7 @@ class RunState:
         embedded: For each embedder which units have a feature under each method, `(M, U)` bool.
         reasons: Why units failed, by unit.
         seconds: Time that each stage took, over all runs.
+        sessions: By what each session worked, and the unit that it began at.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class RunState:
         self.embedded: list[BoolArray] = [np.zeros((len(settings.methods), count), dtype=np.bool_) for _ in dimensions]
         self.reasons: dict[int, str] = {}
         self.seconds: dict[str, float] = {}
+        self.sessions: list[tuple[int, str]] = []
         self._probe_row = data.is_probe[data.row_template]
         every = units.order
         probes = every[self._probe_row[every]]
@@ -139,6 +141,7 @@ class RunState:
             "figures": self.figures,
             "reasons": np.array(json.dumps({str(unit): reason for unit, reason in self.reasons.items()})),
             "seconds": np.array(json.dumps(self.seconds)),
+            "sessions": np.array(json.dumps(self.sessions)),
         }
         for place, (poolings, embedded) in enumerate(zip(self._poolings, self.embedded, strict=True)):
             arrays[f"{place}.embedded"] = embedded
@@ -183,6 +186,8 @@ class RunState:
         self.flags[:], self.figures[:] = arrays["flags"], arrays["figures"]
         self.reasons = {int(unit): reason for unit, reason in json.loads(str(arrays["reasons"])).items()}
         self.seconds = json.loads(str(arrays["seconds"]))
+        # States of before do not say.
+        self.sessions = [(int(unit), str(by)) for unit, by in json.loads(str(arrays.get("sessions", "[]")))]
         for place, poolings in enumerate(self._poolings):
             self.embedded[place][:] = arrays[f"{place}.embedded"]
             for method, pooling in poolings.items():

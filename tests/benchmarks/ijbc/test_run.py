@@ -233,9 +233,14 @@ def test_run__state_of_other_settings(tmp_path: Path, monkeypatch: pytest.Monkey
     refused = call(*arguments(tmp_path / "data", out), "--seed", "1")
     assert "error: " in refused.stderr
     assert "this run was begun with setting seed 0, now it is 1" in refused.stderr
+    monkeypatch.setattr("benchmarks.ijbc.run.session_of", lambda device: f"maskfix of another day, {device}")
     resumed = call(*arguments(tmp_path / "data", out))
     assert resumed.exit_code == 0
     assert "went on after 9 of 9 faces" in resumed.stderr
+    assert "the features are of several makes" in resumed.stderr
+    first, second = read(out)["sessions"]
+    assert (first["first_unit"], second) == (0, {"first_unit": 9, "by": "maskfix of another day, cpu"})
+    assert first["by"].startswith("maskfix ")
     assert call(*arguments(tmp_path / "data", out), "--fresh", "--seed", "1").exit_code == 0
     assert read(out)["seed"] == 1
 

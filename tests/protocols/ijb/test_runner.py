@@ -353,13 +353,14 @@ def test_resume__does_only_what_is_left(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
             return super().embed(crops)
 
-    settings = IjbSettings(FeatureSettings(batch_size=4), save_seconds=0)
-    cache = tmp_path / "cache"
+    more: dict[str, Any] = {"folder": tmp_path / "run", "cache": tmp_path / "cache"}
+    more["settings"] = IjbSettings(FeatureSettings(batch_size=4), save_seconds=0)
     with pytest.raises(KeyboardInterrupt):
-        extract_features(data, plain_parts(Weary()), folder=tmp_path / "run", cache=cache, settings=settings)
+        extract_features(data, plain_parts(Weary()), **more, session="by night")
     parts = plain_parts()
-    made = extract_features(data, parts, folder=tmp_path / "run", cache=cache, settings=settings)
+    made = extract_features(data, parts, **more, session="by day")
     assert made.resumed == 4
+    assert made.sessions == [(0, "by night"), (4, "by day")]
     # Five faces are left, all probes, each clean, masked and completed, with mirror pictures.
     assert parts.embedders[0].seen == 2 * 5 * 3  # type: ignore[attr-defined]
     assert parts.detector.seen == 5  # type: ignore[attr-defined]
