@@ -18,9 +18,11 @@ FOLDER = ROOT / "benchmarks" / "results"
 RESULTS = sorted(FOLDER.glob("lfw--*.json"))
 DETECTED = sorted(FOLDER.glob("lfw-detected--*.json"))
 """Probes cut out by what a detector finds on the masked picture."""
+UNSEEN = [sorted(FOLDER.glob(f"lfw-{masks}--*.json")) for masks in ("photos", "print")]
+"""Probes under masks of other makers."""
 
 
-@pytest.mark.parametrize("path", [*RESULTS, *DETECTED], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*RESULTS, *DETECTED, *UNSEEN[0], *UNSEEN[1]], ids=lambda path: path.stem)
 def test_results__valid_and_of_released_weights(path: Path) -> None:
     report = json.loads(path.read_text(encoding="utf-8"))
     validate_report(report)
@@ -39,6 +41,11 @@ def test_results__pages_show_them(paths: list[Path], page: str) -> None:
     assert table.count("Completed") >= 2 * len(paths) > 0
     assert table in (FOLDER / page).read_text(encoding="utf-8")
     assert short in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("paths", [paths for paths in UNSEEN if paths])
+def test_results__page_of_masks_of_other_makers(paths: list[Path]) -> None:
+    assert format_recognisers(read_reports(paths)) in (FOLDER / "lfw-unseen.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("ablation*.json")), ids=lambda path: path.stem)
