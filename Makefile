@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.demo
 	$(BIN)/maskfix demo
 
-# Two processes on two cores, one file at a time: what a file's tests share is made once.
+# As many processes as there are cores; a file goes to one of them, so that what its tests share is made once.
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 

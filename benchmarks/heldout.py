@@ -51,7 +51,7 @@ from maskfix.base import InputError, check_range, replacing, resolve_device
 from maskfix.cli.shared import one_line_errors
 from maskfix.data import open_store
 from maskfix.embed.factory import load
-from maskfix.occlude import PAPER_KINDS, Occluder, folder_templates
+from maskfix.occlude import PAPER_KINDS, open_occluder
 from maskfix.weights import WeightsRow
 
 HELD_OUT = 0.02
@@ -131,8 +131,7 @@ def run(
     settings, console = settings or HeldoutSettings(), console or Console(stderr=True)
     place = resolve_device(device)
     store = open_store(faces)
-    occluder = Occluder(folder_templates(templates) if templates else None)
-    occluder.check_kinds(settings.kinds)
+    occluder = open_occluder(templates, settings.kinds)
     with console.status("loading networks"):
         restorer = load_restorer(weights, place, settings.batch_size)
         embedders = [load(spec, device, settings.batch_size) for spec in embedder]

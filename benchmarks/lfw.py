@@ -86,7 +86,7 @@ def run(
         MaskfixError: On any bad input; nothing half-written is left behind.
     """
     from maskfix.align import list_detectors, load_detector
-    from maskfix.occlude import Occluder, folder_templates
+    from maskfix.occlude import open_occluder
 
     settings, console = settings or LfwSettings(), console or Console(stderr=True)
     check_choice("probe", settings.side, PROBE_SIDES)
@@ -98,8 +98,7 @@ def run(
         raise InputError("embedder: give at least one, and each once")
     dataset = LfwDataset(data, limit_folds)
     check_out(out)
-    occluder = Occluder(folder_templates(templates) if templates else None)
-    occluder.check_kinds(settings.probes.kinds)
+    occluder = open_occluder(templates, settings.probes.kinds)
     with console.status("loading networks"):
         from maskfix.deocclude import Deoccluder
         from maskfix.embed.factory import load

@@ -70,12 +70,12 @@ def run_seams(
         "sizes": [list(picture.shape[1::-1]) for picture in pictures],
     }
     if gate is not None:
-        from maskfix.occlude import Occluder, folder_templates
+        from maskfix.occlude import open_occluder
         from protocols import LfwDataset
 
         dataset = LfwDataset(gate, folds)
         rows = sorted({int(row) for row in dataset.pairs.second})
-        occluder = Occluder(folder_templates(templates) if templates else None)
+        occluder = open_occluder(templates)
         with Console(stderr=True).status("checking the gate") as status:
             result["gate"] = measure_gate(
                 app,

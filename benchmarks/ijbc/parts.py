@@ -42,13 +42,13 @@ class PartNames:
             DatasetError: If the folder of templates is none.
         """
         from maskfix.align import list_detectors
-        from maskfix.occlude import Occluder, folder_templates
+        from maskfix.occlude import open_occluder
 
         check_choice("detector", self.detector, list_detectors())
         resolve_device(self.device)
         if not self.embedders or len(set(self.embedders)) < len(self.embedders):
             raise InputError("embedder: give at least one, and each once")
-        Occluder(folder_templates(self.templates) if self.templates else None).check_kinds(kinds)
+        open_occluder(self.templates, kinds)
 
     def load(self) -> IjbParts:
         """Load everything.
@@ -59,14 +59,14 @@ class PartNames:
         from maskfix.align import load_detector
         from maskfix.deocclude import Deoccluder
         from maskfix.embed.factory import load
-        from maskfix.occlude import Occluder, folder_templates
+        from maskfix.occlude import open_occluder
 
         place = resolve_device(self.device)
         embedders = [load(spec, device=self.device, batch_size=self.batch_size) for spec in self.embedders]
         restorer = Deoccluder.from_pretrained(self.weights, device=place, batch_size=self.batch_size)
         return IjbParts(
             load_detector(self.detector, device=place),
-            Occluder(folder_templates(self.templates) if self.templates else None),
+            open_occluder(self.templates),
             restorer,
             restorer.weights or WeightsRow("unnamed", "unknown", "", "0" * 64, 0),
             embedders,

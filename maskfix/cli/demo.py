@@ -12,7 +12,7 @@ from maskfix.align import align, load_detector
 from maskfix.base import Completion, DependencyError, ImageError, Landmarks, UInt8Array, read_image
 from maskfix.deocclude import Deoccluder
 from maskfix.embed import Embedder, load
-from maskfix.occlude import PAPER_KINDS, Occluder, folder_templates
+from maskfix.occlude import PAPER_KINDS, open_occluder
 
 
 def run_demo(
@@ -42,7 +42,7 @@ def run_demo(
     found = _find(picture, photo)
     recogniser = load(embedder, device)
     blind = Deoccluder.from_pretrained(weights, device)
-    occluder = Occluder(folder_templates(templates) if templates else None)
+    occluder = open_occluder(templates)
     masked = [occluder.occlude(picture, _mask_points(found), kind).image for kind in PAPER_KINDS]
     completed, completion = blind.restore_batch(masked, np.repeat(_five(found)[None], len(masked), axis=0))
     similarity = _similarities(recogniser, found, picture, masked, completed)

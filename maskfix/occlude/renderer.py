@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -11,7 +12,7 @@ import numpy as np
 from maskfix.base import DoubleArray, FloatArray, Occluded, UInt8Array, check_photo
 from maskfix.occlude.kinds import MaskKind, parse_kind
 from maskfix.occlude.quads import OUTLINE, check_points, choose_view, half_maps, shoelace
-from maskfix.occlude.sources import TemplateSource, View, drawn_templates
+from maskfix.occlude.sources import TemplateSource, View, drawn_templates, folder_templates
 
 COLOUR_WEIGHT = 0.5
 """Share of the colour in `cloth#rrggbb` (MaskTheFace, `--color_weight`)."""
@@ -143,6 +144,22 @@ class Occluder:
         if key not in self._mips:
             self._mips[key] = _shrink(full.image, source, 2.0 ** (-level / _LEVELS_PER_OCTAVE))
         return self._mips[key]
+
+
+def open_occluder(templates: str | Path | None = None, kinds: Iterable[str] = ()) -> Occluder:
+    """An occluder of the templates of a folder, for what takes them as an option.
+
+    Args:
+        templates: Folder in MaskTheFace's layout; this project's own drawings when None.
+        kinds: Kinds that it must have.
+
+    Raises:
+        DatasetError: If the folder is missing or broken, see `folder_templates`.
+        InputError: If it lacks the template of a kind.
+    """
+    occluder = Occluder(None if templates is None else folder_templates(templates))
+    occluder.check_kinds(kinds)
+    return occluder
 
 
 def brightness_gain(photo: UInt8Array, points: DoubleArray) -> float:

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskfix.base import FloatArray, InputError, UInt8Array
-from maskfix.occlude import PAPER_KINDS, TEMPLATES, Occluder, folder_templates, renderer
+from maskfix.base import DatasetError, FloatArray, InputError, UInt8Array
+from maskfix.occlude import PAPER_KINDS, TEMPLATES, Occluder, folder_templates, open_occluder, renderer
 from maskfix.occlude.renderer import BRIGHTNESS_RANGE, NEUTRAL_LUMINANCE, brightness_gain
 from tests.occlude.samples import (
     FRONT,
@@ -175,6 +177,14 @@ def test_occlude__bright_mask_keeps_its_folds_on_a_bright_face() -> None:
     result = DRAWN.occlude(grey(250), FRONT, "KN95")
     inside = result.image[result.alpha > 0.99]
     assert (inside == 255).mean() < 0.25
+
+
+def test_open_occluder__drawings_or_a_folder_that_has_the_kinds(tmp_path: Path) -> None:
+    assert open_occluder(kinds=["N95", "cloth#010203"]).source.name == "drawn"
+    with pytest.raises(InputError, match="'gas' is unknown; known: surgical"):
+        open_occluder(None, ["N95", "gas"])
+    with pytest.raises(DatasetError, match=r"holds no masks\.cfg"):
+        open_occluder(tmp_path)
 
 
 def test_occlude__errors() -> None:
