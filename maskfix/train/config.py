@@ -39,6 +39,8 @@ class ViewConfig:
             others' masks stay as sharp as drawn.
         light: Largest relative change of gain.
         pattern: Share of masks that get random stripes, blotches or folds on top.
+        prints: Share of masks that are printed on, in strong colours or with a piece of another picture.
+        valves: Share of masks with a valve or a pair of filters.
         surroundings: Share of faces that get other surroundings than the photograph's reflection, see
             `train.surroundings`.
         trim: Largest share of the photograph that each side loses to those surroundings beside the mask, see
@@ -60,6 +62,8 @@ class ViewConfig:
     coarsen_masks: float = 0.0
     light: float = 0.25
     pattern: float = 0.0
+    prints: float = 0.0
+    valves: float = 0.0
     surroundings: float = 0.0
     trim: float = 0.0
     trim_whole: float = 1.0
@@ -71,7 +75,8 @@ class ViewConfig:
             InputError: If a share lies outside [0, 1], a size is negative, a mask kind is unknown, or pictures are
                 trimmed and nothing is put in place of what was cut off.
         """
-        for name in ("random_cloth", "drawn", "clean", "pattern", "surroundings", "coarsen_masks", "trim_whole"):
+        shares = ("random_cloth", "drawn", "clean", "pattern", "prints", "valves", "surroundings", "coarsen_masks")
+        for name in (*shares, "trim_whole"):
             check_range(name, getattr(self, name), 0, 1)
         for name in ("shift", "turn", "point_noise"):
             check_range(name, getattr(self, name), 0, 1000)

@@ -16,6 +16,7 @@ from maskfix.data import FaceStore, whole_photographs
 from maskfix.occlude import PAPER_KINDS, Occluder
 from maskfix.train.config import ViewConfig
 from maskfix.train.patterns import add_pattern
+from maskfix.train.prints import add_print, add_valves
 from maskfix.train.surroundings import show_trimmed, surround_trimmed, trim_frame
 
 # Mirroring a face swaps a with c and d with f.
@@ -92,12 +93,16 @@ class MaskDraw(NamedTuple):
         source: Which occluder draws it.
         displacement: `(6, 2)` of the mask points, in pixels.
         pattern: Seed of the pattern on it, or None for none.
+        printed: Seed of the print on it, or None for none.
+        valves: Seed of its valves, or None for none.
     """
 
     kind: str
     source: int
     displacement: NDArray[np.float64]
     pattern: int | None
+    printed: int | None = None
+    valves: int | None = None
 
 
 class OccludedViews:
@@ -190,9 +195,16 @@ class OccludedViews:
         occluded = self.occluders[drawn.source].occlude(face.crop, points.astype(np.float32), drawn.kind)
         alpha = np.rint(occluded.alpha * 255).astype(np.uint8)
         picture = occluded.image
+        if drawn.printed is not None:
+            generator = np.random.default_rng(drawn.printed)
+            other = np.asarray(self.store.crops[self.others[generator.integers(len(self.others))]])
+            picture = add_print(picture, alpha, other, generator)
         if drawn.pattern is not None:
             picture = add_pattern(picture, alpha, np.random.default_rng(drawn.pattern))
-        return Masked(*show_trimmed(face.crop, face.trimmed, picture, occluded.alpha), alpha)
+        if drawn.valves is not None:
+            picture, alpha = add_valves(picture, alpha, points, np.random.default_rng(drawn.valves))
+        opacity = occluded.alpha if drawn.valves is None else alpha / np.float32(255)
+        return Masked(*show_trimmed(face.crop, face.trimmed, picture, opacity), alpha)
 
     def draw_mask(self, generator: Generator) -> MaskDraw | None:
         """Draw one mask, or None for a face without one; the same draws whichever face it is for."""
@@ -204,9 +216,13 @@ class OccludedViews:
             kind = "cloth#{:02x}{:02x}{:02x}".format(*generator.integers(0, 256, 3))
         own = len(self.occluders) == 1 or generator.random() < config.drawn
         displacement = generator.normal(0, config.point_noise, (6, 2))
-        patterned = config.pattern > 0 and generator.random() < config.pattern
-        pattern = int(generator.integers(2**62)) if patterned else None
-        return MaskDraw(kind, 0 if own else 1, displacement, pattern)
+        seeds = [self._seed(share, generator) for share in (config.pattern, config.prints, config.valves)]
+        return MaskDraw(kind, 0 if own else 1, displacement, *seeds)
+
+    @staticmethod
+    def _seed(share: float, generator: Generator) -> int | None:
+        """Draw a seed in a share of cases; nothing is drawn of what is never done, so that old runs stay theirs."""
+        return int(generator.integers(2**62)) if share > 0 and generator.random() < share else None
 
     def _jitter(self, generator: Generator) -> NDArray[np.float64]:
         """A random small similarity about the middle of the crop, of a picture stretched or not."""
