@@ -160,8 +160,8 @@ class SiameseConfig(CommonConfig):
             the network was widened (`weights/training/runs.md`).
         temperature: Of InfoNCE (eq. 1).
         key_momentum: m of eq. 2.
-        queue: Keys kept as negatives; at most half as many as there are faces, since a face's own older keys would
-            stand among its negatives otherwise.
+        queue: Keys kept as negatives; at most half as many as there are faces, so that a face's own older keys seldom
+            stand among its negatives (on average of every eighth face: epochs have orders of their own).
         batch_negatives: Whether the other keys of a query's own batch are negatives as well. The paper has earlier
             batches' alone, from which the own key can be told without looking at the face, by what all of a batch has
             in common: the weights of the moment, and the statistics of batch norm.
