@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from maskfix.base import DoubleArray
+from maskfix.base import DoubleArray, MaskfixError, check_range
 from maskfix.train.views import Face, Masked, OccludedViews
 
 
@@ -143,16 +143,46 @@ def batches(
         stop: Step after the last.
         workers: Processes; 0 makes batches in this process.
         device: Where they are used: for a GPU they come in memory that it can read while other work goes on.
+
+    Raises:
+        InputError: If there are fewer processes than none.
+        MaskfixError: What making a batch raises, from a worker process too as it was.
     """
+    check_range("workers", workers, 0, 1024)
     loader = DataLoader(
-        dataset,
+        _Told(dataset),
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=device is not None and device.type == "cuda",
     )
-    return iter(loader)
+    return _raising(iter(loader))
+
+
+class _Told(Dataset[Any]):
+    """A dataset that gives what went wrong in place of a batch: torch would flatten a worker's traceback into a line.
+
+    Args:
+        dataset: What makes the batches.
+    """
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, step: int) -> Any:
+        try:
+            return self.dataset[step]
+        except MaskfixError as error:
+            return error
+
+
+def _raising(made: Iterator[Any]) -> Iterator[Any]:
+    """Batches as they come, until one is an error."""
+    for batch in made:
+        if isinstance(batch, MaskfixError):
+            raise batch
+        yield batch
 
 
 def as_pictures(images: torch.Tensor, device: torch.device) -> torch.Tensor:

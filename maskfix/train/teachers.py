@@ -35,7 +35,7 @@ def teacher_embeddings(
     Raises:
         CheckpointError: If the kept file is damaged or was made of another number of faces.
     """
-    names = hashlib.sha256("\n".join(store.names).encode()).hexdigest()
+    names = hashlib.sha256("\n".join(store.names).encode(errors="surrogateescape")).hexdigest()
     path = Path(folder) / f"teacher-{embedder.sha256[:16]}-{names[:16]}.npy"
     done = _kept(path, len(store), embedder.dimension)
     blocks = [done]

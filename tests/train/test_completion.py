@@ -15,6 +15,7 @@ from maskfix.base import CheckpointError, DatasetError, InputError, WeightsError
 from maskfix.losses import ObjectiveWeights, Outputs, TextureTarget, completion_objective, random_view
 from maskfix.restore import CONFIGS, PREFIX, EarlyLook, blend_weight, create_network
 from maskfix.train import completion
+from maskfix.train.averaging import average_of
 from maskfix.train.batches import Batch, BatchDataset, as_pictures
 from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
 from maskfix.train.completion import CHECKPOINT, LOG, targets_of, train_completion
@@ -403,6 +404,14 @@ def test_train__identity_head_goes_on_where_it_stopped(
 def test_train__identity_head_without_networks(store: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="identity_head: it learns from identity networks"):
         run(replace(settings(), identity_head=1.0), store, tmp_path / "none")
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_released__the_average_where_there_is_one(decay: float) -> None:
+    network = create_network("tiny")
+    average = average_of(network, decay)
+    found = completion.released(average, network, replace(settings(), average=decay))
+    assert found is (average.module if decay else network)
 
 
 def test_targets_of__what_the_objective_compares_with() -> None:
