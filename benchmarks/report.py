@@ -39,6 +39,10 @@ FILES = ("scores.npz", "table.md", "roc.png", "roc.pdf", "panel.png", "masks.csv
 _ARRAYS = ("features", "scores", "pairs")
 """Folders of .npy files beside the report of `benchmarks.ijbc`, a file a method."""
 
+_BESIDE_ARRAYS = ("templates.npz", "pictures.npz", "roc.svg")
+_BESIDE_ARRAYS += tuple(f"{figure}.{suffix}" for figure in ("det", "histogram") for suffix in ("png", "pdf", "svg"))
+"""What `benchmarks.ijbc` writes for a recogniser besides `FILES`."""
+
 _PACKAGES = (
     "numpy",
     "torch",
@@ -243,9 +247,9 @@ def staged(out: Path) -> Iterator[Path]:
     """Give a hidden folder beside `out`, and move its files into `out` when the block ends without an error.
 
     An old report is taken away first and the new one put in place last: at any moment a folder with a report.json is
-    whole. What an earlier run wrote for methods that the new one has not goes with its report, and so does the report
-    of a single recogniser where the new run has several. A killed process leaves the hidden folder, which the next run
-    clears away.
+    whole. What an earlier run wrote for methods that the new one has not goes with its report, and so does all that a
+    run of a single recogniser wrote where the new run has several. A killed process leaves the hidden folder, which the
+    next run clears away.
 
     Args:
         out: The folder to fill; files of other names in it stay.
@@ -266,17 +270,20 @@ def staged(out: Path) -> Iterator[Path]:
 
 
 def _clear(out: Path, stage: Path) -> None:
-    """Take the reports of an earlier run away, and its arrays where the new run has such."""
+    """Take the reports of an earlier run away, and what it wrote that the new one does not write again."""
     folders = [path.parent.relative_to(stage) for path in stage.rglob(REPORT)]
+    single = (out / REPORT).is_file()
     for folder in folders:
         (out / folder / REPORT).unlink(missing_ok=True)
-    if folders:
-        (out / REPORT).unlink(missing_ok=True)
-    for folder in folders:
-        for name in _ARRAYS:
-            if (stage / folder / name).is_dir():
-                for path in (out / folder / name).glob("*.npy"):
-                    path.unlink()
+    arrays = [folder / name for folder in folders for name in _ARRAYS if (stage / folder / name).is_dir()]
+    if folders and Path() not in folders:
+        # The report first. A killed run left the others without it; what has commoner names is a run's beside one only.
+        for name in (*reversed(FILES), *(_BESIDE_ARRAYS if single else ())):
+            (out / name).unlink(missing_ok=True)
+        arrays += [Path(name) for name in _ARRAYS] if single else []
+    for folder in arrays:
+        for path in (out / folder).glob("*.npy"):
+            path.unlink()
 
 
 def _write_files(folder: Path, dataset: LfwDataset, result: LfwResult, place: int, report: Mapping[str, Any]) -> None:
