@@ -243,7 +243,7 @@ def check_out(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def staged(out: Path) -> Iterator[Path]:
+def staged(out: Path, *, anew: bool = True) -> Iterator[Path]:
     """Give a hidden folder beside `out`, and move its files into `out` when the block ends without an error.
 
     An old report is taken away first and the new one put in place last: at any moment a folder with a report.json is
@@ -253,6 +253,8 @@ def staged(out: Path) -> Iterator[Path]:
 
     Args:
         out: The folder to fill; files of other names in it stay.
+        anew: Whether a new run comes. False where a run's own figures are written again: its old report stays until the
+            new one takes its place, so that a killed process never leaves the run without.
     """
     stage = out.parent / f".{out.name}.unfinished"
     shutil.rmtree(stage, ignore_errors=True)
@@ -260,7 +262,8 @@ def staged(out: Path) -> Iterator[Path]:
     try:
         yield stage
         files = sorted((path for path in stage.rglob("*") if path.is_file()), key=lambda path: path.name == REPORT)
-        _clear(out, stage)
+        if anew:
+            _clear(out, stage)
         for path in files:
             target = out / path.relative_to(stage)
             target.parent.mkdir(parents=True, exist_ok=True)
