@@ -39,8 +39,10 @@ FILES = ("scores.npz", "table.md", "roc.png", "roc.pdf", "panel.png", "masks.csv
 _ARRAYS = ("features", "scores", "pairs")
 """Folders of .npy files beside the report of `benchmarks.ijbc`, a file a method."""
 
-_BESIDE_ARRAYS = ("templates.npz", "pictures.npz", "roc.svg")
-_BESIDE_ARRAYS += tuple(f"{figure}.{suffix}" for figure in ("det", "histogram") for suffix in ("png", "pdf", "svg"))
+_BESIDE_ARRAYS = (
+    *("templates.npz", "pictures.npz", "roc.svg"),
+    *(f"{figure}.{suffix}" for figure in ("det", "histogram") for suffix in ("png", "pdf", "svg")),
+)
 """What `benchmarks.ijbc` writes for a recogniser besides `FILES`."""
 
 _PACKAGES = (
@@ -107,7 +109,7 @@ def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder
         "format": REPORT_FORMAT,
         "benchmark": "lfw",
         "protocol": {
-            "name": "LFW View 2, clean gallery",
+            "name": f"{parts.dataset.title}, clean gallery",
             "probe": parts.settings.side,
             "folds": len(np.unique(pairs.fold)),
             "pairs": len(pairs.same),
@@ -209,7 +211,7 @@ def write_run(
             _write_files(stage / folder, parts.dataset, result, place, report)
             reports[folder] = report
         if len(reports) > 1:
-            _write_overview(stage, result, reports)
+            _write_overview(stage, result, reports, parts.dataset.title)
     return reports
 
 
@@ -307,7 +309,7 @@ def _write_files(folder: Path, dataset: LfwDataset, result: LfwResult, place: in
         ),
     )
     display = RocDisplay.from_scores({name: (values, trials.same) for name, values in scores.items()})
-    display.plot(title=f"LFW View 2, {report['embedder']['name']}")
+    display.plot(title=f"{dataset.title}, {report['embedder']['name']}")
     display.save(folder / "roc.png")
     display.save(folder / "roc.pdf")
     if result.pictures.examples:
@@ -321,7 +323,7 @@ def _write_files(folder: Path, dataset: LfwDataset, result: LfwResult, place: in
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
 
 
-def _write_overview(folder: Path, result: LfwResult, reports: Mapping[str, Mapping[str, Any]]) -> None:
+def _write_overview(folder: Path, result: LfwResult, reports: Mapping[str, Mapping[str, Any]], title: str) -> None:
     """One table and one figure of all recognisers, by their folders' names."""
     display = RocDisplay.from_recognisers(
         {
@@ -329,7 +331,7 @@ def _write_overview(folder: Path, result: LfwResult, reports: Mapping[str, Mappi
             for name, scores in zip(reports, result.scores, strict=True)
         }
     )
-    display.plot(title="LFW View 2")
+    display.plot(title=title)
     display.save(folder / "roc.png")
     display.save(folder / "roc.pdf")
     weights = next(iter(reports.values()))["weights"]["name"]
