@@ -148,7 +148,7 @@ def _curves(
 
 def _digest(values: NDArray[Any]) -> bytes:
     """Hash of an array's values; no copy of what may be mapped from disk."""
-    return hashlib.sha256(np.ascontiguousarray(values)).digest()
+    return hashlib.sha256(np.ascontiguousarray(values).data).digest()
 
 
 def _scores_file(path: Path) -> Path:
