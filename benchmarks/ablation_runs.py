@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from benchmarks.groups import HeldoutFigures, choose_faces
 from benchmarks.heldout_figures import heldout_figures
 from benchmarks.report import describe_source
 from benchmarks.restorer import load_restorer
-from maskfix.base import InputError, check_range, replacing
+from maskfix.base import UNREADABLE_ARRAYS, InputError, check_range, replacing
 from maskfix.data import FaceStore
 from maskfix.embed.base import Embedder
 from maskfix.occlude import PAPER_KINDS, Occluder
@@ -290,7 +289,7 @@ def _read_columns(path: Path, key: str) -> Columns | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             columns = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except UNREADABLE_ARRAYS:
         return None
     return columns if str(columns.pop("key", "")) == key else None
 

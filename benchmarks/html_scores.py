@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,11 +12,10 @@ from numpy.typing import NDArray
 
 from benchmarks.html_pictures import PictureFile
 from benchmarks.ijbc.saved import TEMPLATES, load_pictures, load_run
-from maskfix.base import BoolArray, DatasetError, FloatArray
+from maskfix.base import UNREADABLE_ARRAYS, BoolArray, DatasetError, FloatArray
 
 _SCORE = "score_"
 _WRONG = 6
-_UNREADABLE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile)
 _FIRST = ("clean", "masked", "completed")
 
 
@@ -111,7 +109,7 @@ class PictureScores(RunScores):
         try:
             with np.load(path, allow_pickle=False) as file:
                 self._fields = frozenset(file.files)
-        except _UNREADABLE as error:
+        except UNREADABLE_ARRAYS as error:
             raise DatasetError(f"{path}: damaged or no scores.npz; run the benchmark again") from error
         self.methods = [name.removeprefix(_SCORE) for name in sorted(self._fields) if name.startswith(_SCORE)]
         if not self.methods or "same" not in self._fields:
@@ -137,7 +135,7 @@ class PictureScores(RunScores):
         try:
             with np.load(self.source, allow_pickle=False) as file:
                 array: NDArray[Any] = file[name]
-        except _UNREADABLE as error:
+        except UNREADABLE_ARRAYS as error:
             raise DatasetError(f"{self.source}: {name} is damaged; run the benchmark again") from error
         return array
 

@@ -252,9 +252,11 @@ def save_weights(
         A row for `add_to_manifest`.
 
     Raises:
-        WeightsError: If the suffix is another, or a tensor holds NaN or does not fit into float16.
+        WeightsError: If the suffix is another, a tensor holds NaN or does not fit into float16, or the file cannot be
+            written.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path = Path(path)
@@ -274,7 +276,11 @@ def save_weights(
     for key, value in (metadata or {}).items():
         header[key] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        try:
+            save_file(tensors, temporary, metadata=header)
+        except SafetensorError as error:
+            # Not the system's own error, of which it is made.
+            raise WeightsError(f"{path}: cannot be written ({error}); is the disk full?") from error
     return _row_from_header(path, header, file_sha256(path), path.stat().st_size)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from maskfix.align import LandmarkDetector
-from maskfix.base import ImageError, Landmarks, read_image, replacing
+from maskfix.base import UNREADABLE_ARRAYS, ImageError, Landmarks, read_image, replacing
 from protocols.base import Progress, silent
 
 CACHE_FORMAT = 1
@@ -82,8 +81,7 @@ def _load(path: Path) -> dict[bytes, Landmarks]:
         with np.load(path, allow_pickle=False) as file:
             digests, five, mask = file["sha256"], file["five"], file["mask"]
             found, score, reason = file["found"], file["score"], file["reason"]
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
-        # TypeError: a plain array (.npy) by another name.
+    except UNREADABLE_ARRAYS:
         return {}
     count = len(digests)
     shapes = [array.shape for array in (digests, five, mask, found, score, reason)]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +198,25 @@ class TestSaveWeights:
             save_weights(path, _state(1), "net")
         assert path.read_bytes() == before
         assert [item.name for item in tmp_path.iterdir()] == ["n.safetensors"]
+
+    def test_full_disk(self, tmp_path: Path) -> None:
+        """In a process that may write no file of more than 8 KiB; safetensors says so by an error of its own."""
+        pytest.importorskip("resource", reason="no limit of a file's size to be set here")
+        code = """
+import resource, signal, sys, torch
+from maskfix.base import WeightsError
+from maskfix.weights import save_weights
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+try:
+    save_weights(sys.argv[1], {"a": torch.zeros(100_000)}, "net")
+except WeightsError as error:
+    print(error)
+"""
+        path = tmp_path / "n.safetensors"
+        said = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout
+        assert said.startswith(f"{path}: cannot be written (")
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestManifest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import REPORT
-from maskfix.base import BoolArray, DatasetError, FloatArray
+from maskfix.base import UNREADABLE_ARRAYS, BoolArray, DatasetError, FloatArray
 from protocols import METHODS
 from protocols.ijb import Ids, TemplateFeatures, TemplatePairs, TemplateSet
 
@@ -96,7 +95,7 @@ def load_run(folder: Path) -> SavedRun:
     try:
         with np.load(folder / TEMPLATES, allow_pickle=False) as file:
             templates, subject, is_probe = file["id"], file["subject"], file["is_probe"]
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE_ARRAYS as error:
         raise DatasetError(f"{folder / TEMPLATES}: missing or damaged ({error}); run the benchmark again") from error
     for name, values in {**scores, **pairs._asdict()}.items():
         if values.shape != pairs.same.shape:
@@ -116,7 +115,7 @@ def load_pictures(folder: Path, templates: int) -> TemplatePictures | None:
     try:
         with np.load(folder / PICTURES, allow_pickle=False) as file:
             found = TemplatePictures(Path(str(file["folder"])), file["image"], file["box"])
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+    except UNREADABLE_ARRAYS:
         return None
     fits = found.image.shape == (templates,) and found.image.dtype.kind == "U" and found.box.shape == (templates, 4)
     return found if fits else None
@@ -134,7 +133,7 @@ def _read(path: Path, kind: Any) -> NDArray[Any]:
     """One array of one axis, mapped into memory."""
     try:
         values: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except UNREADABLE_ARRAYS as error:
         raise DatasetError(f"{path}: missing or damaged ({error}); run the benchmark again") from error
     if values.dtype != kind or values.ndim != 1:
         raise DatasetError(f"{path}: expected one row of {np.dtype(kind)}, got {values.dtype} {values.shape}")

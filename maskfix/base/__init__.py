@@ -1,5 +1,6 @@
 """Lowest floor: types, guards, errors, crop layouts, reading and writing pictures. Imports no other room."""
 
+from maskfix.base.arrays import UNREADABLE_ARRAYS
 from maskfix.base.checks import (
     check_choice,
     check_crops,
@@ -27,6 +28,7 @@ from maskfix.base.types import BoolArray, Completion, DoubleArray, FloatArray, L
 __all__ = [
     "ARCFACE_112",
     "MAX_PIXELS",
+    "UNREADABLE_ARRAYS",
     "BoolArray",
     "CheckpointError",
     "Completion",

@@ -115,7 +115,12 @@ def open_store(folder: str | Path) -> FaceStore:
     except (ValueError, OSError, EOFError) as error:
         raise DatasetError(f"{folder}: damaged array ({error}); run maskfix prepare again") from error
     try:
-        records = pd.read_csv(folder / "records.csv", dtype={"image": str, "reason": str}, keep_default_na=False)
+        records = pd.read_csv(
+            folder / "records.csv",
+            dtype={"image": object, "reason": object},
+            keep_default_na=False,
+            encoding_errors="surrogateescape",
+        )
         names = tuple(records.loc[records["ok"], "image"])
     except (ValueError, KeyError) as error:
         raise DatasetError(f"{folder}: damaged records.csv ({error}); run maskfix prepare again") from error

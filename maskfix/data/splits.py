@@ -25,6 +25,6 @@ def held_out(names: Sequence[str], share: float) -> BoolArray:
         [False, False]
     """
     check_range("share", share, 0, 1)
-    digits = [hashlib.sha256(name.encode()).digest()[:8] for name in names]
+    digits = [hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8] for name in names]
     numbers = np.array([int.from_bytes(digit, "big") for digit in digits], np.uint64)
     return np.asarray(numbers < np.uint64(min(int(share * 2.0**64), 2**64 - 1)), np.bool_)

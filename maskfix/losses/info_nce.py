@@ -21,12 +21,12 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.0
         key: `(N, D)` unit length; row i is the positive of query i.
         queue: `(K, D)` unit length, the negatives of every query. The positive counts in the denominator beside them.
         temperature: Above 0; 0.07 in the paper.
-        own: `(N,)` int64, where in the queue each query's own key stands, which is no negative of that query; None
-            where the queue holds none of them.
+        own: `(N,)` int64, where in the queue each query's own key stands, or `(N, K)` bool, which keys of the queue are
+            of each query's own picture: these are no negatives of that query. None where the queue holds none of them.
 
     Returns:
         Scalar, mean over the N queries; at least 0, lower is better; log(K + 1) where all keys are alike (log(K) with
-        `own`).
+        one `own`).
 
     Raises:
         InputError: If the shapes do not fit or the temperature is not positive.
@@ -49,14 +49,17 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.0
 
 
 def negative_similarity(query: Tensor, queue: Tensor, own: Tensor | None = None) -> Tensor:
-    """Cosines `(N, K)` of queries to the queue's keys; minus infinity at each query's own key, see `info_nce`.
+    """Cosines `(N, K)` of queries to the queue's keys; minus infinity at each query's own keys, see `info_nce`.
 
     Raises:
-        InputError: If `own` has another shape than `(N,)`.
+        InputError: If `own` has another shape than `(N,)`, or `(N, K)` where it is bool.
     """
     similarity = query @ queue.T
     if own is None:
         return similarity
+    if own.dtype == torch.bool:
+        check_shape("own", own, tuple(similarity.shape))
+        return similarity.masked_fill(own, -torch.inf)
     check_shape("own", own, (len(query),))
     return similarity.scatter(1, own[:, None], -torch.inf)
 

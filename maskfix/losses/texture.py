@@ -44,11 +44,13 @@ class TextureTarget(NamedTuple):
         embedding: `(N, D)` of the clean picture at the finest size, the truth at every scale; None if not known.
         maps: One list of maps per texture scale, in the order of `texture_scales`; None if not known.
         strangers: `(K, D)` embeddings of other clean pictures, of unit length, for the contrast term.
+        own: `(N, K)` bool, which of them are of the picture's own face, and so no strangers to it; None if none is.
     """
 
     embedding: Tensor | None = None
     maps: Sequence[Sequence[Tensor]] | None = None
     strangers: Tensor | None = None
+    own: Tensor | None = None
 
 
 def texture_target_of(
@@ -112,9 +114,9 @@ def texture_terms(
     if weights.contrast > 0 and known.embedding is not None:
         if known.strangers is None:
             raise InputError("texture target strangers: the contrast term needs them, got none")
-        own = functional.normalize(widen(known.embedding), dim=1)
+        truth = functional.normalize(widen(known.embedding), dim=1)
         found = [functional.normalize(widen(embedding), dim=1) for embedding in embeddings]
-        each = [info_nce(one, own, known.strangers, weights.contrast_temperature) for one in found]
+        each = [info_nce(one, truth, known.strangers, weights.contrast_temperature, known.own) for one in found]
         terms["contrast"] = mean_of(each)
     return terms
 
@@ -169,6 +171,7 @@ def _complete_target(
         made.embedding if lacks_embedding else known.embedding,
         made.maps if lacks_maps else known.maps,
         known.strangers,
+        known.own,
     )
 
 
@@ -176,7 +179,7 @@ def _first(known: TextureTarget, rows: slice) -> TextureTarget:
     """The chosen rows of what is known of the target."""
     embedding = None if known.embedding is None else known.embedding[rows]
     maps = None if known.maps is None else [[layer[rows] for layer in scale] for scale in known.maps]
-    return TextureTarget(embedding, maps, known.strangers)
+    return TextureTarget(embedding, maps, known.strangers, None if known.own is None else known.own[rows])
 
 
 def _present(name: str, values: Sequence[Sequence[Tensor]] | None, count: int) -> Sequence[Sequence[Tensor]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.base import BoolArray, DatasetError, FloatArray, InputError, replacing
+from maskfix.base import UNREADABLE_ARRAYS, BoolArray, DatasetError, FloatArray, InputError, replacing
 from maskfix.plot.roc import RocDisplay
 from maskfix.plot.template_scores import REPORT, TemplateScores, holds_template_run, load_template_scores
 
@@ -81,8 +80,7 @@ def load_scores(path: str | Path) -> SavedScores:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        # TypeError: a plain array (.npy) by another name.
+    except UNREADABLE_ARRAYS as error:
         raise DatasetError(f"{path}: damaged or no scores.npz; run the benchmark again") from error
     scores = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
     missing = [name for name in _FIELDS if name not in arrays]

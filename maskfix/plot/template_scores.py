@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.base import BoolArray, DatasetError, FloatArray
+from maskfix.base import UNREADABLE_ARRAYS, BoolArray, DatasetError, FloatArray
 
 REPORT = "report.json"
 _BENCHMARK = "ijbc"
@@ -75,7 +74,7 @@ def _map(path: Path, kind: str) -> NDArray[Any]:
     """One array of one axis, mapped into memory."""
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE_ARRAYS as error:
         raise DatasetError(f"{path}: missing or damaged ({error}); run the benchmark again") from error
     if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind != kind:
         raise DatasetError(f"{path}: is not one row of {'scores' if kind == 'f' else 'flags'}; run the benchmark again")

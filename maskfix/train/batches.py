@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from maskfix.base import DoubleArray
+from maskfix.base import DoubleArray, MaskfixError, check_range
 from maskfix.train.views import Face, Masked, OccludedViews
 
 
@@ -26,12 +26,14 @@ class Batch(NamedTuple):
         occluded: `(N, S, S, 3)` uint8.
         alpha: `(N, S, S)` uint8, opacity of the mask times 255.
         correspondence: `(N, S, S, 2)` uint8.
+        face: `(N,)` int64, which face of the store each picture is of.
     """
 
     clean: torch.Tensor
     occluded: torch.Tensor
     alpha: torch.Tensor
     correspondence: torch.Tensor
+    face: torch.Tensor
 
 
 class BatchDataset(Dataset[Any]):
@@ -93,16 +95,16 @@ class BatchDataset(Dataset[Any]):
         generator = np.random.default_rng([self.seed, 2, step])
         indices = self.indices(step)
         drawn = self._faces(indices, generator)
-        first = self._view(drawn, generator)
+        first = self._view(drawn, indices, generator)
         if not self.pairs:
             return first
-        return first, self._view(self._faces(indices, generator) if self.apart else drawn, generator)
+        return first, self._view(self._faces(indices, generator) if self.apart else drawn, indices, generator)
 
     def _faces(self, indices: NDArray[np.int64], generator: Generator) -> list[Face | None]:
         # What is drawn for other rows is drawn here too and left unused: drawing costs nothing beside making pictures.
         return [self._face(int(index), generator, i in self.own) for i, index in enumerate(indices)]
 
-    def _view(self, drawn: Sequence[Face | None], generator: Generator) -> Batch:
+    def _view(self, drawn: Sequence[Face | None], indices: NDArray[np.int64], generator: Generator) -> Batch:
         worn = [self._masked(face, generator) for face in drawn]
         faces = [face for face in drawn if face is not None]
         masked = [one for one in worn if one is not None]
@@ -112,7 +114,8 @@ class BatchDataset(Dataset[Any]):
             [one.alpha for one in masked],
             [face.correspondence for face in faces],
         )
-        return Batch(*(torch.from_numpy(np.stack(array)) for array in arrays))
+        stacked = (np.stack(array) for array in arrays)
+        return Batch(*(torch.from_numpy(array) for array in (*stacked, indices[list(self.own)])))
 
     def _face(self, index: int, generator: Generator, own: bool) -> Face | None:
         """A face, or what it would have drawn."""
@@ -140,16 +143,46 @@ def batches(
         stop: Step after the last.
         workers: Processes; 0 makes batches in this process.
         device: Where they are used: for a GPU they come in memory that it can read while other work goes on.
+
+    Raises:
+        InputError: If there are fewer processes than none.
+        MaskfixError: What making a batch raises, from a worker process too as it was.
     """
+    check_range("workers", workers, 0, 1024)
     loader = DataLoader(
-        dataset,
+        _Told(dataset),
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=device is not None and device.type == "cuda",
     )
-    return iter(loader)
+    return _raising(iter(loader))
+
+
+class _Told(Dataset[Any]):
+    """A dataset that gives what went wrong in place of a batch: torch would flatten a worker's traceback into a line.
+
+    Args:
+        dataset: What makes the batches.
+    """
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, step: int) -> Any:
+        try:
+            return self.dataset[step]
+        except MaskfixError as error:
+            return error
+
+
+def _raising(made: Iterator[Any]) -> Iterator[Any]:
+    """Batches as they come, until one is an error."""
+    for batch in made:
+        if isinstance(batch, MaskfixError):
+            raise batch
+        yield batch
 
 
 def as_pictures(images: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from maskfix.base import CheckpointError, replacing
+from maskfix.base import UNREADABLE_ARRAYS, CheckpointError, replacing
+from maskfix.train.config import ViewConfig
 from maskfix.train.sources import check_sources
+
+# Ways of varying pictures that a checkpoint does not name were not there yet: unused, as they are by default.
+_UNUSED = {item.name: item.default for item in dataclasses.fields(ViewConfig)}
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -20,9 +26,16 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     Args:
         path: File to write.
         state: Tensors, numbers, strings, and dictionaries and lists of them.
+
+    Raises:
+        CheckpointError: If torch cannot write it, as on a full disk.
     """
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:
+            # torch's own writer says so of a full disk.
+            raise CheckpointError(f"{path}: cannot be written ({_first_line(error)}); is the disk full?") from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -38,10 +51,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; make it with maskfix train")
     try:
+        # torch looks at no checksum: an altered number would be read as it is.
+        with zipfile.ZipFile(path) as archive:
+            altered = archive.testzip()
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError, IndexError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise CheckpointError(f"{path}: damaged checkpoint ({first}); remove it to start anew") from error
+    except (*UNREADABLE_ARRAYS, pickle.UnpicklingError, IndexError) as error:
+        raise CheckpointError(f"{path}: damaged checkpoint ({_first_line(error)}); remove it to start anew") from error
+    if altered is not None:
+        raise CheckpointError(f"{path}: damaged checkpoint ({altered} was altered); remove it to start anew")
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: no checkpoint of maskfix; remove it to start anew")
     return state
@@ -55,7 +72,7 @@ def load_checkpoint(
     Args:
         path: File to read.
         config: The running configuration, plain; `steps` and `checkpoint_seconds` may differ from the stored one, and
-            a way of varying pictures (`views`) that only one of them knows may be there unused, as 0.
+            a way of varying pictures (`views`) that only one of them knows may be there unused, at its default.
         sources: What the run is made from, see `train.sources.run_sources`.
 
     Returns:
@@ -82,7 +99,13 @@ def _differ(stored: dict[str, Any], running: dict[str, Any], key: str) -> bool:
     one, two = stored.get(key), running.get(key)
     if key != "views" or not (isinstance(one, dict) and isinstance(two, dict)):
         return bool(one != two)
-    return any(one.get(name, 0) != two.get(name, 0) for name in one.keys() | two.keys())
+    return any(
+        one.get(name, _UNUSED.get(name, 0)) != two.get(name, _UNUSED.get(name, 0)) for name in one.keys() | two.keys()
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def append_log(path: str | Path, row: dict[str, Any]) -> None:
@@ -96,16 +119,25 @@ def trim_log(path: str | Path, step: int) -> None:
     path = Path(path)
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    kept = [line + "\n" for line, row in _rows(path) if row["step"] <= step]
+    with replacing(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a log, whole ones alone: a killed process may have left half a row."""
+    return [row for _, row in _rows(Path(path))]
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each whole row of a log, as written and as read."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if row["step"] <= step:
-            kept.append(line + "\n")
-    with replacing(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            yield line, row
 
 
 def resume(

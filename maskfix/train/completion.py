@@ -124,7 +124,6 @@ def train_completion(
     state = load_checkpoint(out / CHECKPOINT, record, sources)
     if state is None:
         start_from(encoder, start, network, average)
-    # A face's own earlier embedding would stand among its strangers in a longer queue.
     strangers = max(1, min(LENGTH, len(training) // 2))
     beside = _beside(config, network, texture, fabric.device, processes, strangers)
     first = restore(state, out / CHECKPOINT, {"network": network, "average": average, "optimiser": optimiser, **beside})
@@ -284,7 +283,7 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
         return torch.lerp(picture[:count], images, weight[:count])
 
     composed_texture = compose if config.compose_texture else None
-    known = _texture_target(parts, step, targets, texture if own else None, own, composed_texture)
+    known = _texture_target(parts, step, targets, batch.face, texture if own else None, own, composed_texture)
 
     def view(images: Tensor) -> Tensor:
         shown = images if config.compose_texture else compose(images)
@@ -326,7 +325,7 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
         torch.nn.utils.clip_grad_norm_(parts.model.parameters(), config.clip)
     parts.optimiser.step()
     if textured is not None:
-        _learn_beside(parts, step, known, min(whole, rows.stop - rows.start))
+        _learn_beside(parts, step, known, batch.face, min(whole, rows.stop - rows.start))
     figures = {name: float(value.detach()) for name, value in terms.items()}
     if adversary is not None:
         figures["discriminator"] = adversary.learn(real, composed, covered, fabric.autocast())
@@ -338,18 +337,19 @@ def _asked(config: CompletionConfig, head: IdentityHead, step: int) -> list[int]
     return [step % head.count] if config.texture_in_turn else list(range(head.count))
 
 
-def _learn_beside(parts: _Parts, step: int, known: TextureTarget, rows: int) -> None:
+def _learn_beside(parts: _Parts, step: int, known: TextureTarget, faces: Tensor, rows: int) -> None:
     """What the clean faces' embeddings teach besides; `rows` is the most pictures with texture in any process."""
     if parts.identity_head is not None:
         parts.identity_head.learn()
     if parts.strangers is not None:
-        parts.strangers.add(step, known.embedding, rows)
+        parts.strangers.add(step, known.embedding, faces, rows)
 
 
 def _texture_target(
     parts: _Parts,
     step: int,
     targets: Targets,
+    faces: Tensor,
     texture: TextureNetwork | None,
     own: int,
     compose: Callable[[Tensor], Tensor] | None,
@@ -360,4 +360,6 @@ def _texture_target(
     side = targets.image.shape[2]
     sizes = [(side >> scale - 1, side >> scale - 1) for scale in parts.config.objective.texture_scales]
     known = texture_target_of(targets.image[:own], sizes, texture, compose)
-    return known if parts.strangers is None else known._replace(strangers=parts.strangers.of(step))
+    if parts.strangers is None:
+        return known
+    return known._replace(strangers=parts.strangers.of(step), own=parts.strangers.own(step, faces[:own]))

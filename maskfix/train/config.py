@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -160,8 +160,8 @@ class SiameseConfig(CommonConfig):
             the network was widened (`weights/training/runs.md`).
         temperature: Of InfoNCE (eq. 1).
         key_momentum: m of eq. 2.
-        queue: Keys kept as negatives; at most half as many as there are faces, since a face's own older keys would
-            stand among its negatives otherwise.
+        queue: Keys kept as negatives; at most half as many as there are faces, so that a face's own older keys seldom
+            stand among its negatives (on average of every eighth face: epochs have orders of their own).
         batch_negatives: Whether the other keys of a query's own batch are negatives as well. The paper has earlier
             batches' alone, from which the own key can be told without looking at the face, by what all of a batch has
             in common: the weights of the moment, and the statistics of batch norm.
@@ -342,8 +342,11 @@ def load_config(kind: type[Config], path: str | Path | None, overrides: Mapping[
     return built
 
 
-def _build(kind: type[Any], values: Mapping[str, Any], place: str) -> Any:
-    """Make a dataclass from plain values, refusing unknown keys and wrong types, and building nested dataclasses."""
+def _build(kind: type[Any], values: Mapping[str, Any], place: str, start: Any = None) -> Any:
+    """Make a dataclass from plain values, refusing unknown keys and wrong types, and building nested dataclasses.
+
+    What is not given is as in `start`, an instance: a table's defaults are those that its configuration gives it.
+    """
     hints = get_type_hints(kind)
     known = {item.name for item in dataclasses.fields(kind)}
     unknown = sorted(set(values) - known)
@@ -352,13 +355,14 @@ def _build(kind: type[Any], values: Mapping[str, Any], place: str) -> Any:
     built = {}
     for key, value in values.items():
         if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
-            built[key] = _build(hints[key], value, f"{place} [{key}]")
+            default = next(item.default_factory for item in dataclasses.fields(kind) if item.name == key)
+            built[key] = _build(hints[key], value, f"{place} [{key}]", None if default is MISSING else default())
         else:
             built[key] = tuple(value) if isinstance(value, list) else value
             if not _fits(built[key], hints[key]):
                 raise InputError(f"{place}: {key}: expected {_described(hints[key])}, got {value!r}")
     try:
-        return kind(**built)
+        return kind(**built) if start is None else dataclasses.replace(start, **built)
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
 

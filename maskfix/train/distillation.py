@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from maskfix.base import FloatArray, UInt8Array, canonical_layout
 from maskfix.embed import grey_crops, load, load_layout
 from maskfix.embed.lightcnn import DIMENSION, create_lightcnn
 from maskfix.losses import identity_cosine_loss, relational_loss
-from maskfix.train.batches import BatchDataset
+from maskfix.train.batches import Batch, BatchDataset
 from maskfix.train.config import DistillationConfig, as_plain
 from maskfix.train.loop import Progress, make_fabric, open_views
 from maskfix.train.single import SingleRun, refuse_torchrun, run_steps
@@ -123,7 +124,7 @@ def train_recogniser(
     # Before its optimiser is made: the state that a checkpoint gives follows the parameters as they are then.
     network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-    sources = run_sources(faces, teachers={one.name: one.sha256 for one in embedders})
+    sources = run_sources(faces, teachers={one.name: one.sha256 for one in embedders}, templates=templates)
     targets = torch.from_numpy(target).to(fabric.device)
 
     def validate(average: nn.Module) -> dict[str, float]:
@@ -174,8 +175,9 @@ def _validate(
     """Held-out faces as they are: agreement with the teachers, and how many masked views find their own face first."""
     network.eval()
     faces = faces[:256]
-    masked: Any = BatchDataset(views, faces, len(faces), config.seed + 1)[0]
-    order = BatchDataset(views, faces, len(faces), config.seed + 1).indices(0)
+    worn_by_all = OccludedViews(views.store, replace(views.config, clean=0.0), views.occluders, views.others)
+    drawn = BatchDataset(worn_by_all, faces, len(faces), config.seed + 1)
+    order, masked = drawn.indices(0), cast(Batch, drawn[0])
     with fabric.autocast():
         clean, worn = (
             torch.nn.functional.normalize(

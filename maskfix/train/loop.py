@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from maskfix.base import DatasetError, DependencyError, InputError, resolve_device
 from maskfix.data import FaceStore, held_out, open_store
-from maskfix.occlude import Occluder, folder_templates
 from maskfix.train.config import CommonConfig
-from maskfix.train.views import OccludedViews
+from maskfix.train.views import OccludedViews, open_occluders
 
 
 class Progress(Protocol):
@@ -154,6 +153,7 @@ def open_views(
 
     Raises:
         DatasetError: If the crops' size is not the network's, or fewer training faces remain than one batch.
+        InputError: If the folder lacks a template that the views draw.
     """
     store: FaceStore = open_store(faces)
     size = config.size
@@ -161,7 +161,7 @@ def open_views(
         raise DatasetError(
             f"{faces}: crops of {store.size} pixels, the network wants {size}; prepare them with --size {size}"
         )
-    occluders = [Occluder()] + ([Occluder(folder_templates(templates))] if templates else [])
+    occluders = open_occluders(templates, config.views)
     apart = held_out(store.names, config.held_out)
     training, validation = np.flatnonzero(~apart), np.flatnonzero(apart)
     if len(training) < config.batch_size:

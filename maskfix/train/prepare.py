@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,19 @@ from maskfix.base import (
     FloatArray,
     ImageError,
     Landmarks,
+    MaskfixError,
     UInt8Array,
     canonical_layout,
+    check_range,
+    drop_leftovers,
     read_image,
     replacing,
 )
 from maskfix.data.correspondence import correspondence_target
-from maskfix.data.faces import list_pictures, write_layout
+from maskfix.data.faces import STORE_FILES, list_pictures, write_layout
+
+# Where a chunk goes, its pictures by name, and the side of its crops.
+_Job = tuple[Path, list[tuple[str, Path]], int]
 
 _CHUNK = 256
 _DETECTOR: LandmarkDetector | None = None
@@ -51,7 +59,7 @@ def prepare_faces(
             earlier names, and with them the split by `data.held_out`, as they were.
         out: Folder to write to; made if it is missing.
         size: Side of the crops in pixels.
-        workers: Processes; one per CPU when None.
+        workers: Processes, at least 1; one per CPU when None.
         track: Wraps the stream of finished chunks, given their number, to show progress.
 
     Returns:
@@ -61,7 +69,11 @@ def prepare_faces(
         DatasetError: If a folder is missing or empty, if two pictures have one name, if no face was found at all, or
             if `out` holds unfinished parts of other pictures.
         DependencyError: If mediapipe is not installed.
+        InputError: If there are fewer processes than one.
+        MaskfixError: If a process dies.
     """
+    if workers is not None:
+        check_range("workers", workers, 1, 1024)
     folders = [Path(images)] if isinstance(images, str | Path) else [Path(folder) for folder in images]
     out = Path(out)
     pictures = _named(folders)
@@ -75,11 +87,23 @@ def prepare_faces(
     chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
     todo = [i for i in range(len(chunks)) if not (parts / f"{i:05d}.npz").exists()]
     jobs = [(parts / f"{i:05d}.npz", chunks[i], size) for i in todo]
-    with multiprocessing.get_context("spawn").Pool(workers or os.cpu_count() or 1) as pool:
-        done: Iterable[int] = pool.imap_unordered(_prepare_chunk, jobs)
-        for _ in track(done, len(jobs)) if track else done:
-            pass
+    drop_leftovers([*(path for path, _, _ in jobs), *(out / name for name in STORE_FILES)])
+    done = _in_processes(jobs, workers or os.cpu_count() or 1)
+    for _ in track(done, len(jobs)) if track else done:
+        pass
     return _collect(out, parts, len(chunks), size)
+
+
+def _in_processes(jobs: Sequence[_Job], workers: int) -> Iterator[int]:
+    """Sizes of the finished chunks as they come, from processes that are started afresh."""
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        for future in as_completed([pool.submit(_prepare_chunk, job) for job in jobs]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise MaskfixError("a worker process died, perhaps for want of memory; go on with fewer --workers") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
@@ -98,16 +122,23 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
 
 def _claim(parts: Path, identity: str) -> None:
     """Note whose parts these are, or refuse those of another run."""
-    note = parts / "source.txt"
-    if note.exists() and note.read_text() != identity:
+    note, encoded = parts / "source.txt", identity.encode(errors="surrogateescape")
+    if (note.read_bytes() != encoded) if note.exists() else any(parts.glob("[0-9]*.npz")):
         raise DatasetError(
             f"{parts}: holds unfinished parts of other pictures; remove the folder or choose another --out"
         )
     with replacing(note) as temporary:
-        temporary.write_text(identity)
+        temporary.write_bytes(encoded)
 
 
-def _prepare_chunk(job: tuple[Path, list[tuple[str, Path]], int]) -> int:
+def _drop(parts: Path) -> None:
+    """Remove the parts, and last of all the note that says whose they are: of a process killed meanwhile it stays."""
+    for part in parts.glob("*.npz"):
+        part.unlink()
+    shutil.rmtree(parts)
+
+
+def _prepare_chunk(job: _Job) -> int:
     """Prepare one chunk of pictures in a worker process; its file appears whole or not at all."""
     global _DETECTOR
     path, pictures, size = job
@@ -179,25 +210,24 @@ def _collect(out: Path, parts: Path, chunks: int, size: int) -> pd.DataFrame:
                 yield part[key]
 
     rows = np.concatenate(list(stored("rows")))
-    records = pd.DataFrame({"image": rows[:, 0], "ok": rows[:, 1] == "True", "reason": rows[:, 2]})
+    # As objects: pandas' own strings cannot hold names that are no UTF-8.
+    image, reason = (pd.Series(rows[:, column], dtype=object) for column in (0, 2))
+    records = pd.DataFrame({"image": image, "ok": rows[:, 1] == "True", "reason": reason})
     faces = int(records["ok"].sum())
     if not faces:
-        shutil.rmtree(parts)
+        _drop(parts)
         raise DatasetError(f"{out}: no face found in any of {len(records)} pictures; are these photographs of faces?")
     shapes = {"crops": (size, size, 3), "points": (6, 2), "correspondence": (size, size, 2), "frames": (4, 2)}
     for key, shape in shapes.items():
         dtype = np.float32 if key in ("points", "frames") else np.uint8
-        with replacing(out / f"{key}.npy") as temporary:
-            array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-                temporary, "w+", dtype, (faces, *shape)
-            )
-            start = 0
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (faces, *shape)}
+        # Not mapped into memory: a full disk would end the process without a word.
+        with replacing(out / f"{key}.npy") as temporary, temporary.open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]
             for part in stored(key):
-                array[start : start + len(part)] = part
-                start += len(part)
-            array.flush()
+                stream.write(part.astype(dtype, copy=False).tobytes())
     write_layout(out, canonical_layout(size))
     with replacing(out / "records.csv") as temporary:
-        records.to_csv(temporary, index=False)
-    shutil.rmtree(parts)
+        records.to_csv(temporary, index=False, errors="surrogateescape")
+    _drop(parts)
     return records

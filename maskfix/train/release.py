@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +12,14 @@ import numpy as np
 from maskfix.base import CheckpointError, DatasetError, InputError
 from maskfix.data import held_out, open_store
 from maskfix.model_card import write_cards
-from maskfix.occlude import Occluder, folder_templates
 from maskfix.restore import PREFIX, create_network, load_narrower, split_early_look
 from maskfix.train.averaging import averaged_weights
-from maskfix.train.checkpoint import read_checkpoint
+from maskfix.train.checkpoint import read_checkpoint, read_log
 from maskfix.train.completion import CHECKPOINT
 from maskfix.train.config import ViewConfig
 from maskfix.train.early import PICTURES, EarlyLookFigures, fit_early_look
 from maskfix.train.sources import checkout_commit
-from maskfix.train.views import OccludedViews
+from maskfix.train.views import OccludedViews, open_occluders
 from maskfix.weights import add_to_manifest, load_weights, read_manifest, save_weights
 
 HELD_OUT = 0.02
@@ -46,7 +44,7 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
 
     Raises:
         CheckpointError: If the checkpoint is missing, damaged, or of another stage.
-        InputError: If the name does not start with the network's.
+        InputError: If the name does not start with the network's, or the network was trained without fusion.
     """
     path, folder = Path(checkpoint), Path(folder)
     path = path / CHECKPOINT if path.is_dir() else path
@@ -56,11 +54,14 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
     config = state["config"]
     if not re.fullmatch(re.escape(config["network"]) + r"\.[\w.-]+", name):
         raise InputError(f"name: expected {config['network']}.TAG, got {name!r}")
+    if not config.get("fusion", True):
+        raise InputError(f"{path}: trained without fusion, for an ablation; no released network is made so")
     network = averaged_weights(state["average"]) if config["average"] else state["network"]
+    validation = _last_validation(path.with_suffix(".jsonl"), state["step"])
     target = folder / f"{name}.safetensors"
     row = save_weights(target, network, config["network"], {"step": str(state["step"])})
     training = {"config": config, "steps": state["step"], "samples": state["step"] * config["batch_size"]}
-    training["last_validation"] = _last_validation(path.with_suffix(".jsonl"), state["step"])
+    training["last_validation"] = validation
     training |= {key: state[key] for key in ("sources", "mixed") if key in state}
     row = dataclasses.replace(row, name=name, data=data, licence=licence, commit=checkout_commit(), training=training)
     add_to_manifest(row, folder)
@@ -112,7 +113,7 @@ def add_early_look(
             f"prepare them with --size {network.config.size}"
         )
     apart = held_out(store.names, row.training.get("config", {}).get("held_out", HELD_OUT))
-    occluders = [Occluder()] + ([Occluder(folder_templates(templates))] if templates else [])
+    occluders = open_occluders(templates, _VIEWS)
     trained = np.flatnonzero(~apart)
     early, figures = fit_early_look(
         network,
@@ -136,6 +137,5 @@ def _last_validation(log: Path, step: int) -> dict[str, float]:
     """The latest validation figures of a training log that are not of a later step than the checkpoint's."""
     if not log.is_file():
         return {}
-    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if '"val_' in line]
-    rows = [row for row in rows if row["step"] <= step]
+    rows = [row for row in read_log(log) if row["step"] <= step and any(key.startswith("val_") for key in row)]
     return {key: value for key, value in rows[-1].items() if key.startswith("val_")} if rows else {}

@@ -27,15 +27,15 @@ def run_sources(
         templates: Folder of mask templates.
 
     Returns:
-        `faces` and `commit`; `networks`, `teachers` and `templates`, a hash of the folder, where there are any.
+        `faces` and `commit`; `templates`, a hash of the folder, None for maskfix's own; `networks` and `teachers`,
+        where there are any.
 
     Raises:
         WeightsError: If `records.csv` cannot be read.
         DatasetError: If the templates cannot.
     """
     found: dict[str, Any] = {"faces": faces_sha256(faces), "commit": checkout_commit()}
-    if templates:
-        found["templates"] = folder_templates(templates).sha256
+    found["templates"] = folder_templates(templates).sha256 if templates else None
     named = {"networks": networks, "teachers": teachers}
     return found | {name: dict(hashes) for name, hashes in named.items() if hashes}
 
@@ -70,11 +70,12 @@ def check_sources(path: str | Path, stored: Mapping[str, Any], running: Mapping[
 
 
 def checkout_commit() -> str:
-    """The checkout's commit, or `unknown` outside a checkout."""
+    """The checkout's commit, or `unknown` outside a checkout, be it inside another project's."""
+    root = Path(__file__).resolve().parents[2]
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
+            ["git", "rev-parse", "--show-toplevel", "HEAD"],
+            cwd=root,
             capture_output=True,
             text=True,
             check=True,
@@ -82,4 +83,5 @@ def checkout_commit() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return found.stdout.strip()
+    top, _, commit = found.stdout.strip().rpartition("\n")
+    return commit if Path(top).resolve() == root else "unknown"

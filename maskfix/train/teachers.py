@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from maskfix.align import recrop
-from maskfix.base import CheckpointError, DoubleArray, FloatArray, InputError, replacing
+from maskfix.base import UNREADABLE_ARRAYS, CheckpointError, DoubleArray, FloatArray, InputError, replacing
 from maskfix.data import FaceStore
 from maskfix.embed import unit_rows
 from maskfix.embed.base import Embedder
@@ -35,7 +35,7 @@ def teacher_embeddings(
     Raises:
         CheckpointError: If the kept file is damaged or was made of another number of faces.
     """
-    names = hashlib.sha256("\n".join(store.names).encode()).hexdigest()
+    names = hashlib.sha256("\n".join(store.names).encode(errors="surrogateescape")).hexdigest()
     path = Path(folder) / f"teacher-{embedder.sha256[:16]}-{names[:16]}.npy"
     done = _kept(path, len(store), embedder.dimension)
     blocks = [done]
@@ -58,7 +58,7 @@ def _kept(path: Path, faces: int, dimension: int) -> FloatArray:
         return np.zeros((0, dimension), np.float32)
     try:
         rows: FloatArray = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except UNREADABLE_ARRAYS as error:
         raise CheckpointError(f"{path}: damaged ({error}); remove it to embed the faces again") from error
     if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != dimension or len(rows) > faces:
         raise CheckpointError(f"{path}: holds {rows.shape} of {rows.dtype}, not up to {faces} faces; remove it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from maskfix.align import estimate_similarity, transform_points
 from maskfix.base import FloatArray, UInt8Array, canonical_layout
 from maskfix.data import FaceStore, whole_photographs
-from maskfix.occlude import PAPER_KINDS, Occluder
+from maskfix.occlude import PAPER_KINDS, Occluder, open_occluder
 from maskfix.train.config import ViewConfig
 from maskfix.train.patterns import add_pattern
 from maskfix.train.prints import add_print, add_valves
@@ -103,6 +104,21 @@ class MaskDraw(NamedTuple):
     pattern: int | None
     printed: int | None = None
     valves: int | None = None
+
+
+def open_occluders(templates: str | Path | None, config: ViewConfig) -> tuple[Occluder, ...]:
+    """What puts masks on: this project's own templates, and those of a folder, if there is one.
+
+    Args:
+        templates: Folder in MaskTheFace's layout, or None.
+        config: Whose kinds both must have.
+
+    Raises:
+        DatasetError: If the folder is missing or broken.
+        InputError: If it lacks the template of a kind.
+    """
+    kinds = [*(config.kinds or PAPER_KINDS), *(["cloth"] if config.random_cloth else [])]
+    return tuple(open_occluder(folder, kinds) for folder in (None, *([templates] if templates else [])))
 
 
 class OccludedViews:

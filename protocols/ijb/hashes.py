@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.base import BoolArray, UInt8Array, replacing
+from maskfix.base import UNREADABLE_ARRAYS, BoolArray, UInt8Array, replacing
 from protocols.base import Progress, silent
 
 CACHE_FORMAT = 1
@@ -95,7 +94,7 @@ def _look_up(path: Path, names: NDArray[np.str_], stamps: Stamps, digests: UInt8
     try:
         with np.load(path, allow_pickle=False) as file:
             old, old_stamps, old_digests = file["name"], file["stamp"], file["sha256"]
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+    except UNREADABLE_ARRAYS:
         return known
     shapes = (old.shape, old_stamps.shape, old_digests.shape, old_digests.dtype)
     if not len(old) or shapes != ((len(old),), (len(old), 2), (len(old), 32), np.dtype(np.uint8)):

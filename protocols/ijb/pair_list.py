@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.base import BoolArray, replacing
+from maskfix.base import UNREADABLE_ARRAYS, BoolArray, replacing
 from protocols.ijb.tables import COMMAS, SPACES, Field, read_table
 
 CACHE_FORMAT = 1
@@ -118,7 +118,7 @@ def _load(place: Path, key: bytes, columns: int) -> IdPairs | None:
     """Map a cache into memory; None where there is none, or it is damaged or belongs to another file."""
     try:
         data = np.asarray(np.load(place, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError):
+    except UNREADABLE_ARRAYS:
         return None
     width = 9 if columns == 3 else 8
     if data.dtype != np.uint8 or data.ndim != 1 or data[:_KEY_BYTES].tobytes() != key:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.base import BoolArray, DatasetError, FloatArray, InputError, UInt8Array, replacing
+from maskfix.base import UNREADABLE_ARRAYS, BoolArray, DatasetError, FloatArray, InputError, UInt8Array, replacing
 from maskfix.score import TemplatePooling
 from protocols.base import Integers
 from protocols.ijb.extract import FIGURES, BlockResult
@@ -161,7 +160,7 @@ class RunState:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             about = json.loads(str(arrays["about"]))
-        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE_ARRAYS as error:
             raise DatasetError(f"{path}: damaged, or no state of a run ({error}); start anew with --fresh") from error
         self._compare(path, about)
         try:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,8 +15,17 @@ import pandas as pd
 import pytest
 
 from maskfix.align import LandmarkDetector, estimate_similarity, load_detector, transform_points, warp
-from maskfix.base import DatasetError, Landmarks, UInt8Array, canonical_layout, read_image, write_image
-from maskfix.data import FaceStore, decode_correspondence, open_store
+from maskfix.base import (
+    DatasetError,
+    InputError,
+    Landmarks,
+    MaskfixError,
+    UInt8Array,
+    canonical_layout,
+    read_image,
+    write_image,
+)
+from maskfix.data import FaceStore, decode_correspondence, held_out, open_store
 from maskfix.train import prepare
 from maskfix.train.prepare import prepare_face, prepare_faces
 from maskfix.train.surroundings import photograph_part
@@ -49,32 +61,23 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> tuple[
     return out, prepare_faces(pictures, out, size=SIZE, workers=1)
 
 
-class InProcess:
-    """Stands for a pool of processes where a test is not about processes: each costs seconds of imports."""
-
-    def __init__(self, _: int) -> None: ...
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def imap_unordered(self, function: object, jobs: Iterable[object]) -> Iterator[int]:
-        assert callable(function)
-        return map(function, jobs)
-
-    Pool = property(lambda self: InProcess)
-
-
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch, detector: LandmarkDetector) -> None:
+    """No processes where a test is not about them: each costs seconds of imports."""
     monkeypatch.setattr(prepare, "_DETECTOR", detector)
-    monkeypatch.setattr(prepare.multiprocessing, "get_context", lambda _: InProcess(1))
+    monkeypatch.setattr(prepare, "_in_processes", lambda jobs, _: map(prepare._prepare_chunk, jobs))
 
 
 def files(folder: Path) -> dict[str, bytes]:
     """All files below a folder, hidden ones as well."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+class Deadly:
+    """Ends the process that receives it."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (9,)
 
 
 class TestPrepareFaces:
@@ -197,6 +200,86 @@ class TestPrepareFaces:
         with pytest.raises(DatasetError, match="holds unfinished parts of other pictures; remove the folder or choose"):
             prepare_faces(other, out, size=32 if change == "size" else SIZE)
         assert files(out) == before
+
+    def test_parts_that_nobody_claims_are_refused(self, pictures: Path, tmp_path: Path, in_process: None) -> None:
+        (tmp_path / "parts").mkdir()
+        (tmp_path / "parts" / "00000.npz").touch()
+        with pytest.raises(DatasetError, match="holds unfinished parts of other pictures"):
+            prepare_faces(pictures, tmp_path, size=SIZE)
+
+    def test_killed_while_parts_are_removed__they_stay_claimed(
+        self,
+        prepared: tuple[Path, pd.DataFrame],
+        pictures: Path,
+        tmp_path: Path,
+        in_process: None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def killed(_: Path) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(prepare.shutil, "rmtree", killed)
+            with pytest.raises(KeyboardInterrupt):
+                prepare_faces(pictures, tmp_path, size=SIZE)
+        assert [path.name for path in (tmp_path / "parts").iterdir()] == ["source.txt"]
+        prepare_faces(pictures, tmp_path, size=SIZE)
+        assert files(tmp_path) == files(prepared[0])
+
+    def test_leftovers_of_a_killed_run_are_removed(self, pictures: Path, tmp_path: Path, in_process: None) -> None:
+        left = [tmp_path / ".crops.maskfix-0123456789ab.npy", tmp_path / "parts" / ".00000.maskfix-0123456789ab.npz"]
+        for path in left:
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        prepare_faces(pictures, tmp_path, size=SIZE)
+        assert not any(path.exists() for path in left)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="file names are no bytes here")
+    def test_name_that_is_no_utf8(self, pictures: Path, tmp_path: Path, in_process: None) -> None:
+        """It is kept as it is, in a folder of such a name too, and is held out or not as ever."""
+        name = os.fsdecode(b"caf\xe9.png")
+        images = tmp_path / os.fsdecode(b"\xff")
+        write_image(tmp_path / "a.png", read_image(pictures / "tight.png"))
+        images.mkdir()
+        (tmp_path / "a.png").rename(images / name)
+        records = prepare_faces(images, tmp_path / "out", size=SIZE)
+        assert records["image"].tolist() == [name]
+        assert open_store(tmp_path / "out").names == (name,)
+        assert held_out([name], 1.0).tolist() == [True]
+
+    def test_fewer_workers_than_one(self, pictures: Path, tmp_path: Path) -> None:
+        for workers in (0, -1):
+            with pytest.raises(InputError, match="workers"):
+                prepare_faces(pictures, tmp_path, workers=workers)
+
+    def test_dead_worker_is_told(self) -> None:
+        """Nobody waits for what a process will not do any more."""
+        with pytest.raises(MaskfixError, match="a worker process died, perhaps for want of memory"):
+            list(prepare._in_processes([Deadly()], 1))  # type: ignore[list-item]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size to be set here")
+    def test_full_disk_is_told(self, prepared: tuple[Path, pd.DataFrame], pictures: Path, tmp_path: Path) -> None:
+        """An error, and no signal, in a process that may write no file beyond what the parts take."""
+        code = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from maskfix.train import prepare
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+parts = Path(sys.argv[1]) / "parts"
+parts.mkdir()
+arrays = {"crops": np.zeros((9, 64, 64, 3), np.uint8), "points": np.zeros((9, 6, 2), np.float32)}
+arrays |= {"correspondence": np.zeros((9, 64, 64, 2), np.uint8), "frames": np.zeros((9, 4, 2), np.float32)}
+np.savez(parts / "00000.npz", **arrays, rows=np.array([("a", True, "")] * 9))
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    prepare._collect(Path(sys.argv[1]), parts, 1, 64)
+except OSError as error:
+    print("OSError", error)
+"""
+        ran = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stdout[:7]) == (0, "OSError")
+        assert sorted(files(tmp_path)) == ["parts/00000.npz"]
 
     def test_no_face_at_all(self, tmp_path: Path, in_process: None) -> None:
         write_image(tmp_path / "images" / "blank.png", np.full((90, 90, 3), 9, np.uint8))

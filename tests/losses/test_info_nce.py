@@ -40,8 +40,24 @@ def test_info_nce__own_key_in_the_queue() -> None:
     assert info_nce(query, key, queue, 0.5, torch.tensor(own)).item() == pytest.approx(expected, abs=1e-10)
     assert expected < info_nce(query, key, queue, 0.5).item() - 0.01
     assert info_nce(query[:1], key[:1], key[:1], own=torch.tensor([0])).item() == pytest.approx(0, abs=1e-12)
+    places = torch.nn.functional.one_hot(torch.tensor(own), 6).bool()
+    assert info_nce(query, key, queue, 0.5, places).item() == pytest.approx(expected, abs=1e-10)
     inputs = [query.requires_grad_(), key, queue]
     assert torch.autograd.gradcheck(lambda *given: info_nce(*given, 0.5, torch.tensor(own)), inputs)
+
+
+def test_info_nce__any_number_of_own_keys() -> None:
+    """None, several or all of the queue: each query's loss is that of the keys that are left to it."""
+    query, key, queue = units(3, 16, 1), units(3, 16, 2), units(6, 16, 3)
+    own = torch.tensor([[False] * 6, [True, False, True, True, False, False], [True] * 6])
+    each = [
+        reference.info_nce(query[i : i + 1].numpy(), key[i : i + 1].numpy(), queue[~own[i]].numpy(), 0.5)
+        for i in range(3)
+    ]
+    assert each[2] == 0
+    assert info_nce(query, key, queue, 0.5, own).item() == pytest.approx(sum(each) / 3, abs=1e-10)
+    inputs = [query.requires_grad_(), key, queue]
+    assert torch.autograd.gradcheck(lambda *given: info_nce(*given, 0.5, own), inputs)
 
 
 @pytest.mark.parametrize("negatives", [0, 1, 7, 255])
@@ -113,5 +129,7 @@ def test_info_nce__refuses() -> None:
         info_nce(one, one, one, 0.0)
     with pytest.raises(InputError, match="own"):
         info_nce(one, one, one, own=torch.tensor([[0], [1]]))
+    with pytest.raises(InputError, match="own"):
+        info_nce(one, one, one, own=torch.tensor([True, False]))
     with pytest.raises(InputError, match="temperature"):
         InfoNCELoss(-1.0)

@@ -125,6 +125,22 @@ def test_objective__contrast_against_numpy() -> None:
     assert "identity" not in terms
 
 
+def test_objective__contrast_passes_over_the_own_face() -> None:
+    """Row by row, also where only the first pictures have texture and the embedding is not known."""
+    given, truth, network = outputs(), targets(), Texture()
+    strangers = functional.normalize(draw(7, 5, seed=21) - 0.5, dim=1)
+    own = draw(len(truth.image), 7, seed=22) > 0.6
+    assert own[0].any()
+    weights = ObjectiveWeights(style=0, identity=0, contrast=1, texture_scales=(1,), texture_samples=1)
+    terms = completion_objective(
+        given, truth, weights, texture=network, texture_target=TextureTarget(strangers=strangers, own=own)
+    )
+    key = functional.normalize(network(truth.image)[0], dim=1)[:1].numpy()
+    query = functional.normalize(network(given.images[0])[0], dim=1)[:1].numpy()
+    expected = reference.info_nce(query, key, strangers[~own[0]].numpy(), 0.07)
+    assert terms["contrast"].item() == pytest.approx(expected, abs=1e-10)
+
+
 def test_objective__contrast_needs_strangers() -> None:
     weights = ObjectiveWeights(contrast=1, texture_scales=(1,))
     with pytest.raises(InputError, match="strangers"):

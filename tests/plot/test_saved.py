@@ -74,6 +74,23 @@ def test_load__damaged_contents(tmp_path: Path, arrays: dict[str, Any], message:
         load_scores(tmp_path / "scores.npz")
 
 
+def test_load__damaged_bytes(tmp_path: Path) -> None:
+    """One byte other than it was gives one line, or, beside the arrays, the scores."""
+    path = tmp_path / "scores.npz"
+    save_scores(path, run(1))
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 9):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            found = load_scores(path)
+        except DatasetError:
+            refused += 1
+        else:
+            assert np.array_equal(found.scores.get("masked", []), run(1).scores["masked"])
+    assert refused > len(whole) / 9 * 0.7
+
+
 def test_load__no_scores(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such file"):
         load_scores(tmp_path / "scores.npz")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +66,7 @@ def test_find_landmarks__same_bytes_looked_at_once(tmp_path: Path) -> None:
     assert len(found.landmarks) == 3
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "shapes", "empty", "npy"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign", "shapes", "empty", "npy"])
 def test_cache__damaged_file_counts_as_empty(tmp_path: Path, damage: str) -> None:
     write_world(tmp_path / "data")
     paths = LfwDataset(tmp_path / "data").paths
@@ -72,6 +75,14 @@ def test_cache__damaged_file_counts_as_empty(tmp_path: Path, damage: str) -> Non
     blob = cache.path.read_bytes()
     if damage == "truncated":
         cache.path.write_bytes(blob[: len(blob) // 2])
+    elif damage == "flipped":
+        # The first byte of what is compressed: no block begins so, which zlib says in a way of its own.
+        with zipfile.ZipFile(cache.path) as archive:
+            header = archive.getinfo("five.npy").header_offset
+        place = header + 30 + sum(struct.unpack("<HH", blob[header + 26 : header + 30]))
+        cache.path.write_bytes(blob[:place] + b"\xff" + blob[place + 1 :])
+        with pytest.raises(zlib.error), np.load(cache.path) as file:
+            file["five"]
     elif damage == "foreign":
         cache.path.write_text("hello")
     elif damage == "npy":

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from maskfix.base import InputError
 from maskfix.data import FaceStore
 from maskfix.train.batches import Batch, BatchDataset, as_pictures, batches
 from maskfix.train.config import ViewConfig
@@ -40,8 +41,9 @@ class TestBatchDataset:
     def test_batch__types(self, faces: FaceStore) -> None:
         batch = dataset(faces)[0]
         assert isinstance(batch, Batch)
-        assert [tuple(x.shape) for x in batch] == [(3, 64, 64, 3), (3, 64, 64, 3), (3, 64, 64), (3, 64, 64, 2)]
-        assert {x.dtype for x in batch} == {torch.uint8}
+        assert [tuple(x.shape) for x in batch[:4]] == [(3, 64, 64, 3), (3, 64, 64, 3), (3, 64, 64), (3, 64, 64, 2)]
+        assert {x.dtype for x in batch[:4]} == {torch.uint8}
+        assert batch.face.tolist() == dataset(faces).indices(0).tolist()
 
     def test_workers__same_batches(self, faces: FaceStore) -> None:
         data = dataset(faces, clean=0.0)
@@ -129,6 +131,28 @@ def test_as_pictures__range_and_layout() -> None:
     pictures = as_pictures(images, torch.device("cpu"))
     assert pictures.shape == (2, 3, 64, 64)
     torch.testing.assert_close(pictures[0, :, 1, 2], torch.tensor([0.0, 0.2, 1.0]))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches__what_goes_wrong_is_told_as_it_is(faces: FaceStore, workers: int) -> None:
+    """No worker's traceback in front of it."""
+    views = OccludedViews(faces, ViewConfig(kinds=("N95",), clean=0.0, random_cloth=0.0), [Lacking()])  # type: ignore[list-item]
+    found = batches(BatchDataset(views, np.arange(len(faces)), 2, 0), 0, 3, workers=workers)
+    with pytest.raises(InputError) as told:
+        next(found)
+    assert str(told.value) == "mask kind: there is none"
+
+
+def test_batches__fewer_workers_than_none(faces: FaceStore) -> None:
+    with pytest.raises(InputError, match="workers"):
+        batches(dataset(faces), 0, 1, workers=-1)
+
+
+class Lacking:
+    """An occluder without templates."""
+
+    def occlude(self, *_: object) -> None:
+        raise InputError("mask kind: there is none")
 
 
 class TestRows:

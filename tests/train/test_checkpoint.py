@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,10 +19,12 @@ from maskfix.train.checkpoint import (
     append_log,
     load_checkpoint,
     read_checkpoint,
+    read_log,
     restore,
     save_checkpoint,
     trim_log,
 )
+from maskfix.train.config import ViewConfig
 
 CONFIG: dict[str, Any] = {"steps": 5, "seed": 1, "checkpoint_seconds": 3.0, "views": {"kinds": ["N95"]}}
 
@@ -72,6 +77,26 @@ def test_load__a_later_way_of_varying_pictures_that_is_unused(path: Path) -> Non
     save_checkpoint(path, {"config": CONFIG | {"views": 3}})
     with pytest.raises(CheckpointError, match="another views"):
         load_checkpoint(path, CONFIG)
+
+
+def test_load__a_later_way_of_varying_pictures_whose_default_is_not_zero(path: Path) -> None:
+    """What a checkpoint does not name is as it is by default: of `trim_whole` that is 1."""
+    assert ViewConfig().trim_whole == 1
+    views = CONFIG["views"]
+    assert load_checkpoint(path, CONFIG | {"views": views | {"trim_whole": 1.0}}) is not None
+    for share in (0.0, 0.5):
+        with pytest.raises(CheckpointError, match="another views"):
+            load_checkpoint(path, CONFIG | {"views": views | {"trim_whole": share}})
+
+
+def test_load__altered_number(path: Path) -> None:
+    """A byte inside a tensor is no other than it was saved."""
+    save_checkpoint(path, {"config": CONFIG, "weight": torch.full((64,), 1.5)})
+    whole = path.read_bytes()
+    place = whole.index(np.full(64, 1.5, np.float32).tobytes())
+    path.write_bytes(whole[:place] + b"\x01" + whole[place + 1 :])
+    with pytest.raises(CheckpointError, match=r"run\.pt: damaged checkpoint \(.* was altered\); remove it"):
+        read_checkpoint(path)
 
 
 def test_load__made_from_other_files(path: Path) -> None:
@@ -138,6 +163,35 @@ def test_save__interrupted_leaves_the_one_before(path: Path, monkeypatch: pytest
         save_checkpoint(path, {})
     assert path.read_bytes() == before
     assert [item.name for item in path.parent.iterdir()] == ["run.pt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size to be set here")
+def test_save__full_disk_is_one_line_and_leaves_the_one_before(path: Path) -> None:
+    """In a process that may write no file of more than 8 KiB; torch says so by an error of its own."""
+    before = path.read_bytes()
+    code = """
+import resource, signal, sys, torch
+from maskfix.base import CheckpointError
+from maskfix.train.checkpoint import save_checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+try:
+    save_checkpoint(sys.argv[1], {"weight": torch.zeros(100_000)})
+except (CheckpointError, OSError) as error:
+    print(type(error).__name__, error)
+"""
+    said = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout
+    assert said.startswith((f"CheckpointError {path}: cannot be written (", "OSError"))
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == ["run.pt"]
+
+
+def test_read_log__whole_rows_alone(tmp_path: Path) -> None:
+    log = tmp_path / "run.jsonl"
+    log.write_text('{"step": 1, "loss": 2}\n[3]\n{"loss": 4}\n{"step": 5}\n{"step": 6, "va')
+    assert read_log(log) == [{"step": 1, "loss": 2}, {"step": 5}]
+    trim_log(log, 4)
+    assert log.read_text() == '{"step": 1, "loss": 2}\n'
 
 
 def test_trim_log__drops_later_rows_and_half_a_row(tmp_path: Path) -> None:

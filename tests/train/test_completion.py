@@ -12,9 +12,10 @@ import torch
 from torch.nn import functional
 
 from maskfix.base import CheckpointError, DatasetError, InputError, WeightsError
-from maskfix.losses import ObjectiveWeights, Outputs, completion_objective, random_view
+from maskfix.losses import ObjectiveWeights, Outputs, TextureTarget, completion_objective, random_view
 from maskfix.restore import CONFIGS, PREFIX, EarlyLook, blend_weight, create_network
 from maskfix.train import completion
+from maskfix.train.averaging import average_of
 from maskfix.train.batches import Batch, BatchDataset, as_pictures
 from maskfix.train.checkpoint import read_checkpoint, save_checkpoint
 from maskfix.train.completion import CHECKPOINT, LOG, targets_of, train_completion
@@ -321,6 +322,33 @@ def test_train__texture_networks_see_mirrored_pictures_every_second_time(
         assert min(others) > 0.01
 
 
+def test_train__no_face_is_its_own_stranger(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A face that an epoch draws again finds its earlier embedding in the queue, and passes over it."""
+    monkeypatch.setattr(completion, "load_texture", lambda path, *_: MeanColour())
+    told = []
+
+    def noted(*given: Any, texture_target: TextureTarget, **kwargs: Any) -> dict[str, torch.Tensor]:
+        told.append(texture_target)
+        return completion_objective(*given, texture_target=texture_target, **kwargs)
+
+    monkeypatch.setattr(completion, "completion_objective", noted)
+    objective = ObjectiveWeights(style=0, identity=0, contrast=1, texture_scales=(1,), texture_samples=2)
+    config = replace(settings(), steps=9, validate_every=0, objective=objective)
+    run(config, store, tmp_path, identity="stand-in.onnx")
+    views, training, _ = open_views(store, None, config)
+    data = BatchDataset(views, training, config.batch_size, config.seed)
+    queue: list[int] = [-1] * (len(training) // 2)
+    met = 0
+    for step, target in enumerate(told):
+        asked = data.indices(step)[:2].tolist()
+        expected = [[face == other for other in queue] for face in asked]
+        assert target.own is not None
+        assert target.own.tolist() == expected
+        met += sum(map(sum, expected))
+        queue = [*queue, *asked][-len(queue) :]
+    assert met
+
+
 @pytest.mark.parametrize("in_turn", [False, True])
 def test_train__strangers_are_faces_of_earlier_steps(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_turn: bool
@@ -337,6 +365,7 @@ def test_train__strangers_are_faces_of_earlier_steps(
     last = BatchDataset(views, training, config.batch_size, config.seed)[1]
     seen = as_pictures(last.clean, torch.device("cpu")).mean((2, 3))
     torch.testing.assert_close(queue[-3:], functional.normalize(seen, dim=1))
+    assert read_checkpoint(straight)["strangers"]["faces"][0][-3:].tolist() == last.face.tolist()
     run(replace(config, steps=1), store, tmp_path / "resumed", identity="stand-in.onnx")
     resumed = run(config, store, tmp_path / "resumed", identity="stand-in.onnx")
     assert differences(read_checkpoint(resumed), read_checkpoint(straight)) == []
@@ -377,6 +406,14 @@ def test_train__identity_head_without_networks(store: Path, tmp_path: Path) -> N
         run(replace(settings(), identity_head=1.0), store, tmp_path / "none")
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_released__the_average_where_there_is_one(decay: float) -> None:
+    network = create_network("tiny")
+    average = average_of(network, decay)
+    found = completion.released(average, network, replace(settings(), average=decay))
+    assert found is (average.module if decay else network)
+
+
 def test_targets_of__what_the_objective_compares_with() -> None:
     generator = torch.Generator().manual_seed(0)
 
@@ -386,7 +423,7 @@ def test_targets_of__what_the_objective_compares_with() -> None:
     coded = drawn(2, 4, 4, 2)
     coded[0, 0, 0] = 0
     coded[0, 0, 1] = torch.tensor([1, 255], dtype=torch.uint8)
-    batch = Batch(drawn(2, 4, 4, 3), drawn(2, 4, 4, 3), drawn(2, 4, 4), coded)
+    batch = Batch(drawn(2, 4, 4, 3), drawn(2, 4, 4, 3), drawn(2, 4, 4), coded, torch.arange(2))
     targets = targets_of(batch, torch.device("cpu"))
     torch.testing.assert_close(targets.image[1, :, 2, 3], batch.clean[1, 2, 3].float() / 255)
     torch.testing.assert_close(targets.occlusion[1, 0], batch.alpha[1].float() / 255)

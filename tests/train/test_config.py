@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from maskfix.train.config import (
     as_plain,
     load_config,
 )
+from maskfix.train.landmark_config import LandmarkConfig
 
 COMMITTED = Path(__file__).resolve().parents[2] / "weights" / "training"
 
@@ -73,6 +75,14 @@ def test_load_config__nested_tables_and_lists(tmp_path: Path) -> None:
     assert config.objective.texture_samples == 4
     assert config.views == ViewConfig(kinds=("N95", "cloth#112233"), clean=0)
     assert config.emphasis == {"Black": 2, "65+": 1.5}
+
+
+def test_load_config__a_table_keeps_what_its_configuration_gives_it(tmp_path: Path) -> None:
+    """One key of a table leaves the others as they are without the table."""
+    path = written(tmp_path, "[views]\nlight = 0.3\n")
+    for kind in (DistillationConfig, LandmarkConfig, CompletionConfig):
+        assert load_config(kind, path).views == replace(kind().views, light=0.3)
+    assert DistillationConfig().views.clean == 0.5
 
 
 def test_load_config__overrides_win_unless_none(tmp_path: Path) -> None:

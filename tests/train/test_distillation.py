@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from maskfix.base import CheckpointError, canonical_layout
 from maskfix.data import open_store
 from maskfix.embed import grey_crops, load_layout
 from maskfix.train import distillation
+from maskfix.train.batches import BatchDataset
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.config import DistillationConfig, ViewConfig
 from maskfix.train.distillation import LOG, LessonDataset, student_crops, train_recogniser
@@ -94,6 +96,22 @@ def test_train__learns_from_its_teacher(store_128: Path, tmp_path: Path) -> None
     assert last["val_found"] > 0.4
     assert 0 <= last["val_found"] <= 1
     assert [row["step"] for row in rows if "val_cosine" in row] == [40, 80]
+
+
+def test_validate__every_view_of_found_wears_a_mask(
+    store_128: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where training shows none."""
+    worn = []
+
+    class Noted(BatchDataset):
+        def __getitem__(self, step: int) -> Any:
+            worn.append(batch := super().__getitem__(step))
+            return batch
+
+    monkeypatch.setattr(distillation, "BatchDataset", Noted)
+    run(replace(SETTINGS, steps=1, validate_every=1, views=ViewConfig(clean=1.0)), store_128, tmp_path)
+    assert worn[-1].alpha.flatten(1).any(1).all()
 
 
 def test_train__resumes_as_if_unbroken(store_128: Path, tmp_path: Path) -> None:

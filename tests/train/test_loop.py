@@ -77,6 +77,8 @@ def test_open_views__split_by_name(store: Path) -> None:
     assert len(views.occluders) == 1
     again = open_views(store, None, config)
     np.testing.assert_array_equal(again[2], validation)
+    # What a held-out face looks like is shown nowhere, not as surroundings nor as a print either.
+    assert views.others.tolist() == training.tolist()
 
 
 def test_open_views__wrong_size(store: Path) -> None:

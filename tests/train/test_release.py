@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +115,24 @@ def test_release__average_off_in_training(store: Path, tmp_path: Path) -> None:
     released = load_weights(release_checkpoint(path, "tiny.raw", "", "", tmp_path / "weights"))[0]
     name = "encoder.levels.0.0.conv.weight"
     torch.testing.assert_close(released[name], state["network"][name].half().float())
+
+
+def test_release__no_network_without_fusion(store: Path, tmp_path: Path) -> None:
+    """No network of that name could be loaded from it."""
+    path = train_completion(replace(settings(), fusion=False), store, tmp_path / "run", device="cpu", workers=0)
+    with pytest.raises(InputError, match=r"completion\.pt: trained without fusion"):
+        release_checkpoint(path, "tiny.nofusion", "24 made-up faces", "CC0", tmp_path / "weights")
+    assert not (tmp_path / "weights").exists()
+
+
+def test_release__half_a_row_in_the_log(checkpoint: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "run"
+    shutil.copytree(checkpoint.parent, copied)
+    with (copied / "completion.jsonl").open("a") as stream:
+        stream.write('{"step": 4, "val_psnr_ma')
+    release_checkpoint(copied, "tiny.test", "24 made-up faces", "CC0", tmp_path / "weights")
+    [row] = read_manifest(tmp_path / "weights")
+    assert "val_psnr_masked" in row.training["last_validation"]
 
 
 def test_release__validation_of_the_checkpoint_and_what_was_mixed(checkpoint: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from maskfix.base import CheckpointError
 from maskfix.occlude import folder_templates
-from maskfix.train import completion, distillation, landmarks, siamese
+from maskfix.train import completion, distillation, landmarks, siamese, sources
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.sources import check_sources, checkout_commit, run_sources
 from tests.train.test_device import completion_run, distillation_run, landmarks_run, siamese_run
@@ -34,11 +34,10 @@ def faces(tmp_path: Path) -> Path:
 
 
 def test_run_sources__hashes_by_name(faces: Path) -> None:
-    assert run_sources(faces) == {"faces": digest("a"), "commit": checkout_commit()}
+    assert run_sources(faces) == {"faces": digest("a"), "commit": checkout_commit(), "templates": None}
     found = run_sources(faces, {"one": "b"}, {"dlib": "e"})
     assert (found["networks"], found["teachers"]) == ({"one": "b"}, {"dlib": "e"})
     assert "networks" not in run_sources(faces, {})
-    assert "templates" not in found
     (faces / "records.csv").write_text("b")
     assert run_sources(faces)["faces"] == digest("b")
 
@@ -56,7 +55,10 @@ def test_run_sources__templates_by_what_they_show(faces: Path, tmp_path: Path) -
     assert found[0]["templates"] == folder_templates(tmp_path / "red" / "masks").sha256
     with pytest.raises(CheckpointError, match="made from other templates;"):
         check_sources("run.pt", *found)
-    check_sources("run.pt", run_sources(faces), found[0])
+    # Nor does it go on without the folder that it began with, or with one where it began without.
+    for pair in ((run_sources(faces), found[0]), (found[0], run_sources(faces))):
+        with pytest.raises(CheckpointError, match="made from other templates;"):
+            check_sources("run.pt", *pair)
 
 
 def test_check_sources__names_what_is_other() -> None:
@@ -82,6 +84,20 @@ def test_checkout_commit__is_gits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checkout_commit() == "unknown"
 
 
+def test_checkout_commit__of_maskfix_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed inside another project's checkout it is not that project's commit."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    theirs = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    monkeypatch.setattr(sources, "__file__", str(tmp_path / "maskfix" / "train" / "sources.py"))
+    assert checkout_commit() == theirs
+    inner = tmp_path / "venv" / "maskfix" / "train"
+    inner.mkdir(parents=True)
+    monkeypatch.setattr(sources, "__file__", str(inner / "sources.py"))
+    assert checkout_commit() == "unknown"
+
+
 @pytest.mark.parametrize(
     ("module", "start"),
     [
@@ -104,14 +120,15 @@ def test_train__goes_on_from_the_same_faces_alone(
     store = request.getfixturevalue("store" if start in (completion_run, siamese_run) else "store_128")
     optimiser = "adamw" if module is siamese else "adam"
     start(store, tmp_path, optimiser)
-    sources = read_checkpoint(tmp_path / module.CHECKPOINT)["sources"]
-    assert sources["faces"] == digest((store / "records.csv").read_text(encoding="utf-8"))
-    assert sources.get("teachers") == ({"bands": Bands().sha256} if module is distillation else None)
+    made_from = read_checkpoint(tmp_path / module.CHECKPOINT)["sources"]
+    assert "templates" in made_from
+    assert made_from["faces"] == digest((store / "records.csv").read_text(encoding="utf-8"))
+    assert made_from.get("teachers") == ({"bands": Bands().sha256} if module is distillation else None)
     # What a run killed while it wrote its checkpoint left beside it.
     half = tmp_path / f".{Path(module.CHECKPOINT).stem}.maskfix-0123456789ab.pt"
     half.touch()
     start(store, tmp_path, optimiser)
     assert not half.exists()
-    monkeypatch.setattr(module, "run_sources", lambda *_, **__: sources | {"faces": "others"})
+    monkeypatch.setattr(module, "run_sources", lambda *_, **__: made_from | {"faces": "others"})
     with pytest.raises(CheckpointError, match=f"{module.CHECKPOINT}: made from other faces"):
         start(store, tmp_path, optimiser)

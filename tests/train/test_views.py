@@ -45,38 +45,6 @@ class TestOcclude:
         assert 4 <= changed[0.5] <= 20
         assert changed[1.0] >= 22
 
-    def test_valves_share(self, faces: FaceStore) -> None:
-        """Valves are part of the mask: what they hide is opaque, and the clean face is whole behind them."""
-        views = {share: dataset(faces, clean=0.0, valves=share).views for share in (0.0, 0.5, 1.0)}
-        face = views[0.0].face(0, np.random.default_rng(0))
-        changed = {0.0: 0, 0.5: 0, 1.0: 0}
-        for seed in range(24):
-            plain = views[0.0].occlude(face, np.random.default_rng(seed))
-            for share, one in views.items():
-                found = one.occlude(face, np.random.default_rng(seed))
-                np.testing.assert_array_equal(found.clean, face.crop)
-                np.testing.assert_array_equal(found.picture[found.alpha == 0], face.crop[found.alpha == 0])
-                assert (found.alpha >= plain.alpha).all()
-                changed[share] += bool((found.picture != plain.picture).any())
-        assert changed[0.0] == 0
-        assert 4 <= changed[0.5] <= 20
-        assert changed[1.0] == 24
-
-    def test_prints__show_the_others_alone(self, faces: FaceStore) -> None:
-        """What is printed on a mask comes from the faces that may be used."""
-        alone = np.zeros_like(faces.crops)
-        both = []
-        for crops in (alone.copy(), alone):
-            crops[2] = 255 * (crops is alone)
-            store = FaceStore(crops, *faces[1:])
-            both.append(OccludedViews(store, ViewConfig(clean=0.0, prints=1.0), [Occluder()], np.array([2])))
-        face = dataset(faces).views.face(0, default_rng(0))
-        differs = [
-            not np.array_equal(*(views.occlude(face, default_rng(seed)).picture for views in both))
-            for seed in range(24)
-        ]
-        assert 4 <= sum(differs) <= 20
-
     def test_coarsen_masks__face_and_mask_lose_the_same_detail(self) -> None:
         """The face waits for its mask; then both, and the mask's opacity, go down and up together."""
         fine = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)

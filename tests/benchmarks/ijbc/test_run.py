@@ -279,6 +279,13 @@ def test_figures__damaged_or_no_run(tmp_path: Path) -> None:
     np.save(out / "scores" / "masked.npy", np.zeros(15))
     with pytest.raises(DatasetError, match=r"masked\.npy: expected one row of float32"):
         load_run(out)
+    for name in ("scores/masked.npy", "templates.npz"):
+        whole = (out / name).read_bytes()
+        for kept in (0, len(whole) // 2):
+            (out / name).write_bytes(whole[:kept])
+            with pytest.raises(DatasetError, match=f"{Path(name).name}: missing or damaged"):
+                load_run(out)
+        (out / name).write_bytes(whole)
     (out / "report.json").write_text("{")
     assert "missing or damaged" in call("figures", out).stderr
 
