@@ -48,7 +48,12 @@
     points.sort((a, b) => a.fpr - b.fpr || a.tpr - b.tpr);
     return { ...curve, index, points, floor: Math.max(1 / curve.impostor, LOWEST) };
   });
+  // What colour alone would tell apart differs in its line as well: recognisers, or the methods where there is one.
+  const lined = data.runs.length > 1 ? "runs" : "methods";
+  const dash = (index) => DASHES[index % DASHES.length];
   const shown = () => curves.filter((c) => !off.runs.has(c.run) && !off.methods.has(c.method));
+  // A method without a single miss has no place on DET axes: keys pass it by.
+  const reached = () => shown().filter((c) => c.seen.length);
   const name = (c) => (data.runs.length > 1 ? data.runs[c.run] + ", " : "") + data.methods[c.method].label;
 
   const window_ = (visible) => {
@@ -139,7 +144,7 @@
         if (scale.holds(p)) c.seen.push(at);
       }
       path += `H${frame.x1}`;
-      const look = { class: `curve ${data.methods[c.method].css}`, d: path, "stroke-dasharray": DASHES[c.run % DASHES.length] };
+      const look = { class: `curve ${data.methods[c.method].css}`, d: path, "stroke-dasharray": dash(lined === "runs" ? c.run : c.method) };
       c.node = make("path", look, group);
       for (const p of c.seen.filter((p) => p.asked !== null && p.fpr > 0)) {
         make("circle", { class: `mark ${data.methods[c.method].css}`, cx: p.x, cy: p.y, r: 4 }, group);
@@ -221,13 +226,14 @@
   box.addEventListener("blur", () => point(null));
   box.addEventListener("focus", () => {
     if (!scale || place || !box.matches(":focus-visible")) return;
-    const first = shown()[0];
+    const first = reached()[0];
+    if (!first) return;
     const asked = first.seen.findIndex((p) => p.asked !== null);
     point({ curve: first, point: Math.max(asked, 0) }, true);
   });
   box.addEventListener("keydown", (event) => {
-    const visible = shown();
-    if (!scale || !visible.length) return;
+    const visible = scale ? reached() : [];
+    if (!visible.length) return;
     const at = place ?? { curve: visible[0], point: 0 };
     const seen = at.curve.seen;
     const end = seen.length - 1;
@@ -270,9 +276,7 @@
   for (const button of document.querySelectorAll("button[data-hide]")) {
     const chosen = off[button.dataset.hide];
     const index = Number(button.dataset.index);
-    if (button.dataset.hide === "runs") {
-      button.querySelector("line").setAttribute("stroke-dasharray", DASHES[index % DASHES.length]);
-    }
+    if (button.dataset.hide === lined) button.querySelector("line").setAttribute("stroke-dasharray", dash(index));
     button.addEventListener("click", () => {
       if (!chosen.delete(index)) chosen.add(index);
       button.setAttribute("aria-pressed", String(!chosen.has(index)));

@@ -39,6 +39,12 @@ FILES = ("scores.npz", "table.md", "roc.png", "roc.pdf", "panel.png", "masks.csv
 _ARRAYS = ("features", "scores", "pairs")
 """Folders of .npy files beside the report of `benchmarks.ijbc`, a file a method."""
 
+_BESIDE_ARRAYS = (
+    *("templates.npz", "pictures.npz", "roc.svg"),
+    *(f"{figure}.{suffix}" for figure in ("det", "histogram") for suffix in ("png", "pdf", "svg")),
+)
+"""What `benchmarks.ijbc` writes for a recogniser besides `FILES`."""
+
 _PACKAGES = (
     "numpy",
     "torch",
@@ -103,7 +109,7 @@ def build_report(parts: Parts, result: LfwResult, place: int, embedder: Embedder
         "format": REPORT_FORMAT,
         "benchmark": "lfw",
         "protocol": {
-            "name": "LFW View 2, clean gallery",
+            "name": f"{parts.dataset.title}, clean gallery",
             "probe": parts.settings.side,
             "folds": len(np.unique(pairs.fold)),
             "pairs": len(pairs.same),
@@ -205,7 +211,7 @@ def write_run(
             _write_files(stage / folder, parts.dataset, result, place, report)
             reports[folder] = report
         if len(reports) > 1:
-            _write_overview(stage, result, reports)
+            _write_overview(stage, result, reports, parts.dataset.title)
     return reports
 
 
@@ -239,16 +245,18 @@ def check_out(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def staged(out: Path) -> Iterator[Path]:
+def staged(out: Path, *, anew: bool = True) -> Iterator[Path]:
     """Give a hidden folder beside `out`, and move its files into `out` when the block ends without an error.
 
     An old report is taken away first and the new one put in place last: at any moment a folder with a report.json is
-    whole. What an earlier run wrote for methods that the new one has not goes with its report, and so does the report
-    of a single recogniser where the new run has several. A killed process leaves the hidden folder, which the next run
-    clears away.
+    whole. What an earlier run wrote for methods that the new one has not goes with its report, and so does all that a
+    run of a single recogniser wrote where the new run has several. A killed process leaves the hidden folder, which the
+    next run clears away.
 
     Args:
         out: The folder to fill; files of other names in it stay.
+        anew: Whether a new run comes. False where a run's own figures are written again: its old report stays until the
+            new one takes its place, so that a killed process never leaves the run without.
     """
     stage = out.parent / f".{out.name}.unfinished"
     shutil.rmtree(stage, ignore_errors=True)
@@ -256,7 +264,8 @@ def staged(out: Path) -> Iterator[Path]:
     try:
         yield stage
         files = sorted((path for path in stage.rglob("*") if path.is_file()), key=lambda path: path.name == REPORT)
-        _clear(out, stage)
+        if anew:
+            _clear(out, stage)
         for path in files:
             target = out / path.relative_to(stage)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -266,17 +275,20 @@ def staged(out: Path) -> Iterator[Path]:
 
 
 def _clear(out: Path, stage: Path) -> None:
-    """Take the reports of an earlier run away, and its arrays where the new run has such."""
+    """Take the reports of an earlier run away, and what it wrote that the new one does not write again."""
     folders = [path.parent.relative_to(stage) for path in stage.rglob(REPORT)]
+    single = (out / REPORT).is_file()
     for folder in folders:
         (out / folder / REPORT).unlink(missing_ok=True)
-    if folders:
-        (out / REPORT).unlink(missing_ok=True)
-    for folder in folders:
-        for name in _ARRAYS:
-            if (stage / folder / name).is_dir():
-                for path in (out / folder / name).glob("*.npy"):
-                    path.unlink()
+    arrays = [folder / name for folder in folders for name in _ARRAYS if (stage / folder / name).is_dir()]
+    if folders and Path() not in folders:
+        # The report first. A killed run left the others without it; what has commoner names is a run's beside one only.
+        for name in (*reversed(FILES), *(_BESIDE_ARRAYS if single else ())):
+            (out / name).unlink(missing_ok=True)
+        arrays += [Path(name) for name in _ARRAYS] if single else []
+    for folder in arrays:
+        for path in (out / folder).glob("*.npy"):
+            path.unlink()
 
 
 def _write_files(folder: Path, dataset: LfwDataset, result: LfwResult, place: int, report: Mapping[str, Any]) -> None:
@@ -297,7 +309,7 @@ def _write_files(folder: Path, dataset: LfwDataset, result: LfwResult, place: in
         ),
     )
     display = RocDisplay.from_scores({name: (values, trials.same) for name, values in scores.items()})
-    display.plot(title=f"LFW View 2, {report['embedder']['name']}")
+    display.plot(title=f"{dataset.title}, {report['embedder']['name']}")
     display.save(folder / "roc.png")
     display.save(folder / "roc.pdf")
     if result.pictures.examples:
@@ -311,7 +323,7 @@ def _write_files(folder: Path, dataset: LfwDataset, result: LfwResult, place: in
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
 
 
-def _write_overview(folder: Path, result: LfwResult, reports: Mapping[str, Mapping[str, Any]]) -> None:
+def _write_overview(folder: Path, result: LfwResult, reports: Mapping[str, Mapping[str, Any]], title: str) -> None:
     """One table and one figure of all recognisers, by their folders' names."""
     display = RocDisplay.from_recognisers(
         {
@@ -319,7 +331,7 @@ def _write_overview(folder: Path, result: LfwResult, reports: Mapping[str, Mappi
             for name, scores in zip(reports, result.scores, strict=True)
         }
     )
-    display.plot(title="LFW View 2")
+    display.plot(title=title)
     display.save(folder / "roc.png")
     display.save(folder / "roc.pdf")
     weights = next(iter(reports.values()))["weights"]["name"]

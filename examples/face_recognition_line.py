@@ -2,7 +2,8 @@
 
     python examples/face_recognition_line.py
 
-dlib and its four model files come with `pip install maskfix[dlib]`; face_recognition itself is not needed.
+dlib and its four model files come with `pip install dlib-bin face-recognition-models`; face_recognition itself is not
+needed.
 """
 
 from __future__ import annotations

@@ -7,7 +7,20 @@ Everything is imported on first use, so `import maskfix` costs next to nothing.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # For type checkers: with __getattr__ alone every name, misspelt ones too, would be Any to them.
+    from maskfix import deepface as deepface
+    from maskfix import embed as embed
+    from maskfix import face_recognition as face_recognition
+    from maskfix import plugin as plugin
+    from maskfix.align import load_detector
+    from maskfix.base import Completion, CropLayout, MaskfixError, read_image, write_image
+    from maskfix.deocclude import Deoccluder
+    from maskfix.occlude import Occluder
+    from maskfix.plugin.attaching import attach, detach
+    from maskfix.plugin.wrapping import wrap
 
 __version__ = "0.1.0"
 
@@ -43,15 +56,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name or module on first use."""
-    if name in _MODULES:
-        return importlib.import_module(f"maskfix.{name}")
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'maskfix' has no attribute {name!r}; public: {', '.join(_PUBLIC)}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name or module on first use."""
+        if name in _MODULES:
+            return importlib.import_module(f"maskfix.{name}")
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'maskfix' has no attribute {name!r}; public: {', '.join(_PUBLIC)}")
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

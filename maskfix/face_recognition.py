@@ -3,7 +3,7 @@
     import face_recognition                  becomes    from maskfix import face_recognition
 
 Names, arguments and returned values are those of face_recognition 1.3 (Geitgey). It stands on the same dlib and the
-same four model files, taken from `dlib-bin` and `face-recognition-models` (`pip install maskfix[dlib]`), so it needs no
+same four model files, taken from `dlib-bin` and `face-recognition-models` (both installed by pip), so it needs no
 build of dlib and no face_recognition. `face_encodings` differs for occluded faces only: with the gate, the
 encodings of all others are those of the package, to the bit. Under a mask dlib guesses where nose and mouth are, so its
 landmarks are asked for again on the completed face. `configure` chooses another mode; `last.faces` tells what
@@ -385,5 +385,5 @@ def _dlib() -> Any:
     try:
         import dlib
     except ImportError as error:
-        raise DependencyError(f"face_recognition needs dlib: pip install maskfix[dlib] ({error})") from error
+        raise DependencyError(f"face_recognition needs dlib: pip install dlib-bin ({error})") from error
     return dlib

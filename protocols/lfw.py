@@ -105,7 +105,8 @@ class LfwDataset:
         pairs: The pairs.
         paths: The picture file of each of `pairs.pictures`.
         pairs_sha256: Hash of pairs.txt.
-        official: Whether pairs.txt is the official one, to the byte.
+        official: Whether these are all the official pairs: pairs.txt to the byte, and every fold of it.
+        title: What the pairs are called: `LFW View 2`, and in what they differ from it.
     """
 
     name = "lfw"
@@ -117,11 +118,14 @@ class LfwDataset:
         listing = self.root / "pairs.txt"
         if not listing.is_file():
             raise DatasetError(f"{self.root}: is not LFW, it holds no pairs.txt; fetch it from {_SOURCE}pairs.txt")
-        self.pairs = read_pairs(listing)
-        if limit_folds is not None:
-            self.pairs = take_folds(self.pairs, limit_folds)
+        every = read_pairs(listing)
+        self.pairs = every if limit_folds is None else take_folds(every, limit_folds)
         self.pairs_sha256 = file_sha256(listing)
-        self.official = self.pairs_sha256 == OFFICIAL_SHA256
+        listed, whole = self.pairs_sha256 == OFFICIAL_SHA256, len(self.pairs.fold) == len(every.fold)
+        self.official = listed and whole
+        self.title = "LFW View 2" if listed else "LFW, not the official pairs"
+        if not whole:
+            self.title += f", first {limit_folds} folds" if limit_folds != 1 else ", first fold"
         self.folder = _find_folder(self.root, self.pairs)
         self.paths = _find_pictures(self.root / self.folder, self.pairs)
 

@@ -255,7 +255,7 @@ def write_texts(folder: Path, report: Mapping[str, Any]) -> None:
 
 def rewrite(folder: Path, scores: Mapping[str, FloatArray], same: BoolArray, report: Mapping[str, Any]) -> None:
     """Replace figures, table and report of a finished run; its web page is `run`'s and `figures`' to write."""
-    with staged(folder) as stage:
+    with staged(folder, anew=False) as stage:
         draw_figures(stage, scores, same, report)
         write_texts(stage, report)
 

@@ -108,7 +108,7 @@ class MeshDetector:
                 import mediapipe
                 from mediapipe.python.solutions.face_mesh import FaceMesh
         except ImportError as error:
-            raise DependencyError("mediapipe is missing; install it with: pip install 'maskfix[train]'") from error
+            raise DependencyError("mediapipe is missing; install it with: pip install mediapipe==0.10.21") from error
         self.version = str(mediapipe.__version__)
         self.min_confidence = min_confidence
         self.margin = margin

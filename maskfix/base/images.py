@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -172,6 +171,8 @@ def write_image(path: str | Path, image: UInt8Array) -> None:
         InputError: If `image` is not uint8 RGB.
         ImageError: If the suffix names no format that OpenCV writes.
     """
+    import cv2
+
     check_photo("image", image)
     with replacing(path) as temporary:
         try:

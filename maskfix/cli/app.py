@@ -106,7 +106,7 @@ def verify(
     )
     target = panel or (None if as_json else Path("runs/verify/panel.png"))
     try:
-        code = run_verify(first, second, settings, target, as_json)
+        code = run_verify(first, second, settings, target, as_json, panel_needed=panel is not None)
     except (MaskfixError, OSError):
         raise
     except Exception:

@@ -65,7 +65,7 @@ def _astronaut() -> UInt8Array:
     try:
         from skimage import data
     except ImportError as error:
-        raise DependencyError("scikit-image is missing; install it with: pip install 'maskfix[demo]'") from error
+        raise DependencyError("scikit-image is missing; install it with: pip install scikit-image") from error
     return np.asarray(data.astronaut(), np.uint8)
 
 

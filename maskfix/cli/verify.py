@@ -19,6 +19,7 @@ from maskfix.base import (
     FloatArray,
     ImageError,
     InputError,
+    MaskfixError,
     UInt8Array,
     check_choice,
     check_range,
@@ -175,7 +176,13 @@ class _Pair(NamedTuple):
 
 
 def run_verify(
-    first: Path, second: Path, settings: VerifySettings, panel: Path | None = None, as_json: bool = False
+    first: Path,
+    second: Path,
+    settings: VerifySettings,
+    panel: Path | None = None,
+    as_json: bool = False,
+    *,
+    panel_needed: bool = True,
 ) -> int:
     """Compare two pictures, print what came of it, and write a panel.
 
@@ -185,6 +192,7 @@ def run_verify(
         settings: How they are compared.
         panel: Where a panel goes (.png, .pdf or .svg); none when None.
         as_json: Print one JSON object instead of lines.
+        panel_needed: Whether a panel that cannot be written is an error; otherwise one line on stderr says so.
 
     Returns:
         The exit code: 0 one person, 1 two people, 2 where no threshold is known for the recogniser.
@@ -193,7 +201,8 @@ def run_verify(
         ImageError: If a picture cannot be read, or shows no face or none of the number asked for.
         EmbedderError: If the recogniser is unknown or cannot be loaded.
         WeightsError: If the weights are unknown or damaged.
-        InputError: If a setting is out of range, or the panel is one of the pictures or cannot be written.
+        InputError: If a setting is out of range, the panel is one of the pictures or, after what came of the comparison
+            was printed, the panel cannot be written.
     """
     if panel is not None:
         check_choice(f"{panel}: figure format", panel.suffix.lower().removeprefix("."), FORMATS)
@@ -232,16 +241,18 @@ def run_verify(
         weights=blind.weights.name if blind.weights else "unnamed",
         mode=settings.mode,
     )
-    if panel is not None:
-        try:
-            _write_panel(panel, pair, blind, result.completion, outcome)
-        except OSError as error:
-            raise InputError(f"{panel}: cannot be written ({error.strerror or error})") from error
+    for line in () if as_json else describe(outcome):
+        typer.echo(line)
+    failure = None if panel is None else _try_panel(panel, pair, blind, result.completion, outcome)
+    written = panel if failure is None else None
     if as_json:
-        typer.echo(json.dumps({**outcome.as_json(), "panel": str(panel) if panel else None}))
-    else:
-        for line in (*describe(outcome), *([f"panel       {printable(panel)}"] if panel else [])):
-            typer.echo(line)
+        typer.echo(json.dumps({**outcome.as_json(), "panel": str(written) if written else None}))
+    elif written:
+        typer.echo(f"panel       {printable(written)}")
+    if failure is not None:
+        if panel_needed:
+            raise failure
+        typer.echo(f"no panel written: {' '.join(str(failure).split())}", err=True)
     return outcome.exit_code
 
 
@@ -344,6 +355,19 @@ def _face_line(face: Face, mode: str, side: str) -> str:
     if face.found == 1:
         return line
     return f"{line}; face {face.number} of {face.found} from the left (--face-{side.lower()} chooses another)"
+
+
+def _try_panel(
+    path: Path, pair: _Pair, blind: Deoccluder, completion: Completion, result: Verification
+) -> MaskfixError | None:
+    """Write a panel; what it failed with, if it did."""
+    try:
+        _write_panel(path, pair, blind, completion, result)
+    except OSError as error:
+        return InputError(f"{path}: cannot be written ({error.strerror or error})")
+    except MaskfixError as error:
+        return error
+    return None
 
 
 def _write_panel(path: Path, pair: _Pair, blind: Deoccluder, completion: Completion, result: Verification) -> None:

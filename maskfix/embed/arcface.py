@@ -147,7 +147,7 @@ def _insightface() -> Any:
         with _quiet():
             import insightface
     except ImportError as error:
-        raise DependencyError(f"arcface recognisers need insightface: pip install maskfix ({error})") from error
+        raise DependencyError(f"arcface recognisers need insightface: pip install insightface ({error})") from error
     return insightface
 
 

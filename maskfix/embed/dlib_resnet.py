@@ -69,7 +69,9 @@ class DlibEmbedder(RawBatchEmbedder):
         super().__init__(batch_size)
         self.path = models_folder() / _MODEL
         if not self.path.is_file():
-            raise EmbedderError(f"{self.path}: missing; reinstall with pip install --force-reinstall maskfix[dlib]")
+            raise EmbedderError(
+                f"{self.path}: missing; reinstall with pip install --force-reinstall face-recognition-models"
+            )
         self.layout = dlib_layout()
         self.sha256 = file_sha256(self.path)
         self._network = _open(self.path)
@@ -93,7 +95,7 @@ def models_folder() -> Path:
     """
     spec = importlib.util.find_spec("face_recognition_models")
     if spec is None or spec.origin is None:
-        raise DependencyError("dlib's recogniser needs face-recognition-models: pip install maskfix[dlib]")
+        raise DependencyError("dlib's recogniser needs its weights: pip install face-recognition-models")
     return Path(spec.origin).parent / "models"
 
 
@@ -101,11 +103,11 @@ def _open(path: Path) -> Any:
     try:
         import dlib
     except ImportError as error:
-        raise DependencyError(f"dlib's recogniser needs dlib: pip install maskfix[dlib] ({error})") from error
+        raise DependencyError(f"dlib's recogniser needs dlib: pip install dlib-bin ({error})") from error
     try:
         return dlib.face_recognition_model_v1(str(path))
     except RuntimeError as error:
         reason = (str(error).strip().splitlines() or ["unreadable"])[0]
         raise EmbedderError(
-            f"{path}: damaged ({reason}); reinstall with pip install --force-reinstall maskfix[dlib]"
+            f"{path}: damaged ({reason}); reinstall with pip install --force-reinstall face-recognition-models"
         ) from error

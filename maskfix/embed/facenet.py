@@ -145,7 +145,7 @@ def checkpoint_path(name: str) -> Path:
 
 
 def _absent(error: ImportError) -> DependencyError:
-    return DependencyError(f"facenet needs facenet-pytorch: pip install maskfix ({error})")
+    return DependencyError(f"facenet needs facenet-pytorch: pip install facenet-pytorch==2.5.3 ({error})")
 
 
 def _network_class() -> Any:

@@ -12,7 +12,7 @@ from maskfix.weights import list_weights
 _KNOWN = {
     "arcface:PATH.onnx": "an ONNX recogniser, through insightface",
     "arcface:PACK": "the recogniser of an insightface pack, such as buffalo_l",
-    "dlib": "dlib's ResNet, installed with maskfix[dlib]",
+    "dlib": "dlib's ResNet, from dlib-bin and face-recognition-models",
     "lightcnn9": "maskfix's own LightCNN-9, which comes with it; lightcnn9.TAG for one of several",
     "facenet:vggface2": "facenet-pytorch's weights of that name; casia-webface as well",
     "facenet:PATH.pt": "a state dict of facenet-pytorch's InceptionResnetV1",

@@ -290,7 +290,7 @@ def providers(device: str) -> list[Any]:
     try:
         import onnxruntime
     except ImportError as error:
-        raise DependencyError("ONNX recognisers need onnxruntime: pip install maskfix") from error
+        raise DependencyError("ONNX recognisers need onnxruntime: pip install onnxruntime") from error
     kind, _, number = device.partition(":")
     if kind == "cpu":
         return ["CPUExecutionProvider"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from maskfix.base import UNREADABLE_ARRAYS, BoolArray, DatasetError, FloatArray, InputError, replacing
 from maskfix.plot.roc import RocDisplay
+from maskfix.plot.template_scores import REPORT, TemplateScores, holds_template_run, load_template_scores
 
 OVERLAID = ("clean", "masked", "completed", "refined")
 """Methods that `overlay` draws unless it is told otherwise."""
@@ -98,7 +100,8 @@ def overlay(paths: Sequence[str | Path], out: str | Path, methods: Sequence[str]
     with several by run and method.
 
     Args:
-        paths: One or more scores.npz, or folders of a run with one.
+        paths: One or more scores.npz, or folders of runs: of `benchmarks.lfw`, or of `benchmarks.ijbc`, whose scores
+            are mapped from files.
         out: Figure ending in .png, .pdf or .svg; it appears whole or not at all.
         methods: Methods to draw, those of them that a run has.
 
@@ -112,12 +115,17 @@ def overlay(paths: Sequence[str | Path], out: str | Path, methods: Sequence[str]
     if not paths:
         raise InputError("ROC: expected at least one scores.npz, got none")
     files = [_scores_file(Path(path)) for path in paths]
-    runs = {name: load_scores(path) for name, path in zip(_run_names(files), files, strict=True)}
+    runs = {name: _load(path) for name, path in zip(_run_names(files), files, strict=True)}
     return RocDisplay.from_recognisers(_curves(runs, methods)).save(out)
 
 
+def _load(path: Path) -> SavedScores | TemplateScores:
+    """Scores of a run: a scores.npz, or the report that lies beside the arrays of a run over templates."""
+    return load_template_scores(path.parent) if path.name == REPORT else load_scores(path)
+
+
 def _curves(
-    runs: Mapping[str, SavedScores], methods: Sequence[str]
+    runs: Mapping[str, SavedScores | TemplateScores], methods: Sequence[str]
 ) -> dict[str, dict[str, tuple[FloatArray, BoolArray]]]:
     """Scores and flags of each run's methods; equal curves once."""
     curves: dict[str, dict[str, tuple[FloatArray, BoolArray]]] = {name: {} for name in runs}
@@ -126,7 +134,7 @@ def _curves(
         for method in methods:
             if method not in run.scores:
                 continue
-            key = (method, run.scores[method].tobytes(), run.same.tobytes())
+            key = (method, _digest(run.scores[method]), _digest(run.same))
             if key not in seen:
                 seen.add(key)
                 curves[name][method] = (run.scores[method], run.same)
@@ -136,15 +144,26 @@ def _curves(
     return curves
 
 
+def _digest(values: NDArray[Any]) -> bytes:
+    """Hash of an array's values; no copy of what may be mapped from disk."""
+    return hashlib.sha256(np.ascontiguousarray(values).data).digest()
+
+
 def _scores_file(path: Path) -> Path:
-    """The scores of a run, where its folder is given; a file as it is.
+    """The scores of a run, where its folder is given; a file as it is. Of a run over templates it is the report.
 
     Raises:
         DatasetError: If the folder holds none or the runs of several recognisers.
     """
-    if not path.is_dir() or (path / _FILE).is_file():
-        return path / _FILE if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    # The report decides: a run of benchmarks.lfw may have left its scores in a folder that was used again.
+    if holds_template_run(path):
+        return path / REPORT
+    if (path / _FILE).is_file():
+        return path / _FILE
     found = sorted(path.glob(f"*/{_FILE}"))
+    found += [report for report in sorted(path.glob(f"*/{REPORT}")) if holds_template_run(report.parent)]
     if len(found) != 1:
         choice = f"choose from {', '.join(map(str, found))}" if found else "give a folder that a benchmark wrote"
         raise DatasetError(f"{path}: holds no {_FILE}; {choice}")

@@ -115,7 +115,7 @@ def build_set(
 
     Raises:
         DatasetError: If a pair names a template without rows or without a subject, a template is on both sides, the
-            columns are swapped, labels contradict the subjects, or one of the two classes is empty.
+            columns are swapped, labels contradict the subjects or each other, or one of the two classes is empty.
     """
     ids = np.unique(rows.template)
     sides = [_places(ids, column, listing, table) for column in (pairs.gallery, pairs.probe)]
@@ -129,6 +129,7 @@ def build_set(
     if subjects is None:
         same = _labels(pairs)
         subject = rebuild_subjects(TemplatePairs(sides[0], sides[1], same), len(ids))
+        _check_labels(subject[sides[0]], subject[sides[1]], pairs, listing)
     else:
         person = _persons(ids, used[1], subjects, listing)
         same = _genuine(person[sides[0]] == person[sides[1]], pairs, listing)
@@ -222,3 +223,14 @@ def _genuine(agree: NDArray[np.bool_], pairs: IdPairs, listing: Path) -> BoolArr
             "subjects from genuine pairs instead"
         )
     return pairs.same
+
+
+def _check_labels(gallery: Ids, probe: Ids, pairs: IdPairs, listing: Path) -> None:
+    """No pair may be labelled impostor whose templates other pairs make one person."""
+    wrong = (gallery == probe) & (gallery != UNKNOWN) & ~_labels(pairs)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DatasetError(
+            f"{listing}:{line_of_row(listing, row)}: templates {pairs.gallery[row]} and {pairs.probe[row]} are "
+            "labelled impostor, but the genuine pairs of the list join them into one subject; fetch the list again"
+        )

@@ -57,7 +57,7 @@ class RayWorkers:
         check_range("ray gpus", self.gpus, 0, 64)
         check_range("threads", self.threads, 1, 256)
         if importlib.util.find_spec("ray") is None or importlib.util.find_spec("pyarrow") is None:
-            raise DependencyError("Ray Data is needed for several workers: pip install 'maskfix[ray]'")
+            raise DependencyError("Ray Data is needed for several workers: pip install 'ray[data]>=2.60' 'pyarrow<26'")
 
     def __call__(self, jobs: Iterator[Job], settings: FeatureSettings, cache: Path) -> Iterator[BlockResult]:
         """Do blocks; results come in the order of the jobs."""

@@ -34,9 +34,7 @@ class TestWithoutMediapipe:
         monkeypatch.setitem(sys.modules, "mediapipe", None)
 
     def test_mesh_names_the_extra(self) -> None:
-        with pytest.raises(
-            DependencyError, match=r"mediapipe is missing; install it with: pip install 'maskfix\[train"
-        ):
+        with pytest.raises(DependencyError, match=r"mediapipe is missing; install it with: pip install mediapipe"):
             load_detector("mesh")
 
     def test_auto_takes_mtcnn(self) -> None:

@@ -342,7 +342,7 @@ class TestWriteImage:
             Path(path).write_bytes(b"half a picture")
             return False
 
-        monkeypatch.setattr("maskfix.base.images.cv2.imwrite", half)
+        monkeypatch.setattr("cv2.imwrite", half)
         with pytest.raises(ImageError, match="cannot write this picture"):
             write_image(tmp_path / "a.png", ramp // 2)
         np.testing.assert_array_equal(read_image(tmp_path / "a.png"), ramp)

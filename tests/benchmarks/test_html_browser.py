@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.html_report import html, write_html_report
 from maskfix.metrics import roc_curve, split_scores, tpr_at_fpr
+from maskfix.plot.saved import save_scores
 from maskfix.plot.thinning import thinned_curve
 from tests.benchmarks.browser import CHROMIUM, Browser
 from tests.benchmarks.pages import nasty_run, report_of, scores_of, write_run, write_templates
@@ -28,6 +29,25 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(folder / "runs" / "a", 1, "a recogniser with a rather long name that must not widen the page")
     write_run(folder / "runs" / "b", 2, "an_unbroken_name_of_a_recogniser_that_is_wider_than_a_phone_is_by_far")
     return html([folder / "runs"], folder / "report.html")
+
+
+def write_methods(folder: Path, lifts: dict[str, float]) -> Path:
+    """Page of one run whose genuine pairs lie so far above the impostors, whose scores are 0 to 0.1."""
+    saved = scores_of(1)
+    noise = np.random.default_rng(0).random((len(lifts), len(saved.same)), np.float32) / 10
+    scores = {name: row + lift * saved.same for row, (name, lift) in zip(noise, lifts.items(), strict=True)}
+    saved = saved._replace(scores={name: values.astype(np.float32) for name, values in scores.items()})
+    (folder / "run").mkdir(parents=True)
+    (folder / "run" / "report.json").write_text(json.dumps(report_of(saved)))
+    save_scores(folder / "run" / "scores.npz", saved)
+    return html([folder / "run"], folder / "report.html")
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Page of one run with every method that has a colour of its own, and one that has none."""
+    names = ("clean", "masked", "completed", "refined", "fused", "clean_completed", "blurred")
+    return write_methods(tmp_path_factory.mktemp("methods"), {name: 0.08 - 0.01 * i for i, name in enumerate(names)})
 
 
 @pytest.fixture(scope="module")
@@ -121,19 +141,36 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_colours_can_be_told_from_the_ground(page: Path, browser: Browser, dark: bool) -> None:
-    browser.open(page, 400, dark=dark)
+def test_colours_can_be_told_from_the_ground(methods: Path, browser: Browser, dark: bool) -> None:
+    browser.open(methods, 400, dark=dark)
     ground = luminance(browser.value("getComputedStyle(document.body).backgroundColor"))
     assert (ground < 0.1) == dark
     style = "getComputedStyle({}).{}"
     texts = {"body": "color", ".soft": "color", ".ci": "color"}
     seen = [(browser.value(style.format(f"document.querySelector('{s}')", p)), 4.5) for s, p in texts.items()]
-    code = "[...document.querySelectorAll('#chart path.curve')].map(p => getComputedStyle(p).stroke)"
-    seen += [(colour, 3.0) for colour in browser.value(code)]
+    for lines, count in (("#chart path.curve", 7), (".plots path.genuine", 7), (".plots path.impostor", 7)):
+        colours = browser.value(f"[...document.querySelectorAll('{lines}')].map(p => getComputedStyle(p).stroke)")
+        assert len(colours) == count
+        seen += [(colour, 3.0) for colour in colours]
     seen.append((browser.value(style.format("document.querySelector('#chart text')", "fill")), 4.5))
     for colour, least in seen:
         light, low = max(luminance(colour), ground), min(luminance(colour), ground)
         assert (light + 0.05) / (low + 0.05) >= least, colour
+
+
+def test_lines_of_one_recogniser_differ_by_method(methods: Path, page: Path, browser: Browser) -> None:
+    """Of several recognisers the lines are theirs."""
+    look = "[...document.querySelectorAll('{}')].map(p => [{}, p.getAttribute('stroke-dasharray') || ''])"
+    curves = look.format("#chart path.curve", "p.classList[1]")
+    chips = look.format("button[data-hide={}] line", "p.closest('button').className")
+    browser.open(methods, 800)
+    drawn = dict(browser.value(curves))
+    assert (len(drawn), len(set(drawn.values()))) == (7, 6), "the seventh method begins again"
+    assert dict(browser.value(chips.format("methods"))) == drawn
+    browser.open(page, 800)
+    solid, dashed = (line for _, line in browser.value(chips.format("runs")))
+    assert [line for _, line in browser.value(curves)] == [solid] * 3 + [dashed] * 3
+    assert {line for _, line in browser.value(chips.format("methods"))} == {""}
 
 
 @pytest.mark.parametrize("width", [360, 1200])
@@ -211,6 +248,24 @@ def test_keyboard(page: Path, browser: Browser) -> None:
     assert "Masked: FPR (FMR) 1%, TPR" in spoken
     browser.press("Escape")
     assert tip(browser) == ""
+    assert browser.problems() == []
+
+
+def test_keyboard__methods_without_a_miss_are_passed_by(tmp_path: Path, browser: Browser) -> None:
+    """On DET axes a method whose FNMR is 0 at an FMR of 0 has no point; alone, it leaves the keys nothing to do."""
+    browser.open(write_methods(tmp_path, {"clean": 1, "masked": 0.02, "completed": 1}), 900)
+    browser.click("button[data-kind=det]")
+    for _ in range(2):
+        browser.send("Input.dispatchKeyEvent", type="keyDown", key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        browser.value("document.getElementById('chart').blur()")
+        browser.value("document.getElementById('chart').focus()")
+        for key in ("ArrowRight", "ArrowDown", "ArrowUp", "End", "Home", "PageUp"):
+            browser.press(key)
+            hidden = browser.value("document.querySelector('button[data-index=\"1\"]').ariaPressed") == "false"
+            assert tip(browser).startswith("" if hidden else "Masked")
+            assert bool(tip(browser)) != hidden
+        browser.press("Escape")
+        browser.click("button[data-hide=methods][data-index='1']")
     assert browser.problems() == []
 
 

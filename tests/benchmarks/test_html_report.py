@@ -179,6 +179,17 @@ def test_html__all_text_is_escaped(tmp_path: Path) -> None:
     assert page.text.count(re.sub(r"\s+", " ", NASTY)) >= 8
 
 
+def test_html__mappings_in_a_list_are_facts(tmp_path: Path) -> None:
+    report = write_run(tmp_path / "run", 1)
+    report["settings"]["sessions"] = [{"first_unit": 0, "by": "maskfix 1"}, {"first_unit": 9, "by": "<maskfix 2>"}]
+    (tmp_path / "run" / "report.json").write_text(json.dumps(report))
+    text = html([tmp_path / "run"], tmp_path / "report.html").read_text()
+    assert text.count("<dt>first unit</dt>") == 2
+    assert "<dt>first unit</dt><dd>9</dd>" in text
+    assert "<dt>by</dt><dd>&lt;maskfix 2&gt;</dd>" in text
+    assert "first_unit" not in Page(text).text
+
+
 def test_html__wrong_decisions(tmp_path: Path) -> None:
     report = write_run(tmp_path / "run", 8)
     run = from_run(tmp_path / "run")

@@ -98,6 +98,7 @@ def test_main__several_recognisers_and_second_run(tmp_path: Path) -> None:
     for name in ("arcface-middle", "other-one"):
         report = json.loads((out / name / "report.json").read_text())
         assert report["protocol"]["comparisons"] == 12
+        assert report["protocol"]["name"] == "LFW, not the official pairs, first fold, clean gallery"
         assert report["methods"]["clean"]["accuracy"] == {"mean": None, "se": None}
     again = call(*arguments(tmp_path / "data", out / "arcface-middle"), "--cache", tmp_path / "landmarks-cache")
     assert again.exit_code == 0
@@ -251,7 +252,8 @@ def test_command__two_real_folds(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     report: dict[str, Any] = json.loads((tmp_path / "lfw" / "report.json").read_text())
     clean, masked, completed = (report["methods"][name] for name in ("clean", "masked", "completed"))
-    assert report["data"]["official"]
+    assert not report["data"]["official"]
+    assert report["protocol"]["name"] == "LFW View 2, first 2 folds, clean gallery"
     assert (clean["n_genuine"], clean["n_impostor"]) == (600, 600)
     # The recogniser's own README: AUC 99.23 clean and 98.01 masked on all ten folds.
     assert clean["auc"] > 0.985

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report import check_out, folder_names, peak_rss_bytes, staged
+from benchmarks.report import FILES, check_out, folder_names, peak_rss_bytes, staged
 from maskfix.base import InputError
 from tests.protocols.worlds import MiddleEmbedder
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_staged__moves_everything_and_keeps_other_files(tmp_path: Path) -> None:
@@ -49,14 +53,33 @@ def test_staged__what_an_earlier_run_had_more_of_is_gone(tmp_path: Path) -> None
     with staged(tmp_path / "out") as stage:
         (stage / "report.json").write_text("ab")
     assert (tmp_path / "out" / "scores" / "a.npy").is_file()
-    # Now two recognisers, each in a folder of its own.
+    # Now two recognisers, each in a folder of its own: of the single one nothing may be left that a reader would take.
+    for name in (*FILES, "templates.npz", "pictures.npz", "det.svg", "histogram.png", "notes.txt"):
+        (tmp_path / "out" / name).write_text("single")
     with staged(tmp_path / "out") as stage:
         write(stage / "one", "ab")
         write(stage / "two", "ab")
-    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("report.json")} == {
-        "out/one/report.json",
-        "out/two/report.json",
+        (stage / "table.md").write_text("both")
+    assert files(tmp_path / "out") == {
+        "notes.txt",
+        "scores/notes.txt",
+        "table.md",
+        *(f"{folder}/{name}" for folder in ("one", "two") for name in ("report.json", "scores/a.npy", "scores/b.npy")),
     }
+    assert (tmp_path / "out" / "table.md").read_text() == "both"
+
+
+def test_staged__without_a_report_only_what_every_run_writes_is_taken_away(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "features").mkdir(parents=True)
+    # A run that was killed between its files left scores; the other two may be anybody's.
+    for name in ("scores.npz", "templates.npz", "features/mine.npy"):
+        (out / name).write_text("values")
+    with staged(out) as stage:
+        for name in ("one", "two"):
+            (stage / name).mkdir()
+            (stage / name / "report.json").write_text(name)
+    assert files(out) == {"templates.npz", "features/mine.npy", "one/report.json", "two/report.json"}
 
 
 def test_staged__error_leaves_nothing(tmp_path: Path) -> None:

@@ -33,6 +33,12 @@ def test_version__in_a_process() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"maskfix {__version__}\n", "")
 
 
+def test_nothing_heavy_is_loaded_before_a_command_runs() -> None:
+    heavy = ("cv2", "torch", "PIL", "scipy", "pandas", "matplotlib", "onnxruntime")
+    code = f"import sys, maskfix.cli.app; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
 def test_bad_input__in_a_process(tmp_path: Path) -> None:
     done = command("roc", tmp_path / "absent.npz", "-o", tmp_path / "roc.png")
     assert done.returncode == 2
@@ -45,7 +51,7 @@ def test_bad_input__in_a_process(tmp_path: Path) -> None:
 def test_verify__a_bug_is_no_decision(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Python itself would end with 1, which says that two pictures show different people."""
 
-    def fail(*_: object) -> int:
+    def fail(*_: object, **__: object) -> int:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr("maskfix.cli.verify.run_verify", fail)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from maskfix.align import align
-from maskfix.base import ImageError, InputError, UInt8Array, read_image, write_image
+from maskfix.base import InputError, UInt8Array, read_image, write_image
 from maskfix.cli import faces as faces_module
 from maskfix.cli.faces import FaceFinder
-from maskfix.cli.thresholds import TABLE, Threshold, find_threshold
-from maskfix.cli.verify import Face, Verification, VerifySettings, _choose, describe
+from maskfix.cli.thresholds import TABLE, find_threshold
+from maskfix.cli.verify import VerifySettings
 from maskfix.deocclude import Deoccluder
 from maskfix.embed import Embedder, load
 from maskfix.weights import add_to_manifest, save_weights
@@ -160,20 +160,6 @@ def test_both_completed(
     assert panel.read_bytes()[:4] == b"%PDF"
 
 
-@pytest.mark.parametrize(
-    ("mode", "completed", "told"),
-    [("gate", 1, True), ("always", 1, True), ("gate", 0, False), ("gate", 2, False), ("fuse", 1, False)],
-)
-def test_says_what_the_threshold_did_to_completed_probes__where_that_was_measured(
-    mode: str, completed: int, told: bool
-) -> None:
-    faces = Face("a.jpg", 1, 1, 0.2 * completed, completed > 0), Face("b.jpg", 1, 1, 0.2, completed > 1)
-    known = Threshold(0.5, 0.001, "LFW", 3000, (0.002, 0.25))
-    lines = describe(Verification(0.6, 0.4, 0.6, known, faces, ("dlib", "0" * 64), "cadf", mode))
-    line = "let 0.20% of impostors in and turned 25.0% of genuine pairs away"
-    assert any(line in shown for shown in lines) == told
-
-
 def test_without_an_embedder__maskfixs_own_where_it_is_here(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -267,7 +253,6 @@ def test_unknown_weights_of_the_recogniser__similarity_but_no_decision(
         ("b.png", ("--face-b", 2), "b.png: 1 face found, so there is no face 2 from the left"),
         ("grey.png", ("--face-b", 1), "grey.png: no faces found, so there is no face 1 from the left"),
         ("b.png", ("--panel", "panel.gif"), "panel.gif: figure format: 'gif' is unknown; known: png, pdf, svg"),
-        ("b.png", ("--panel", "/proc/none/panel.png"), "/proc/none/panel.png: cannot be written (No such file"),
     ],
 )
 def test_bad_input__one_line_and_exit_code_2(
@@ -287,6 +272,32 @@ def test_bad_input__one_line_and_exit_code_2(
     assert message in shown.err
     assert shown.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_panel_that_cannot_be_written__the_decision_is_told_all_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("a file where the default panel's folder would be")
+    for more, code in (((), 0), (("--threshold", 0.9999), 1)):
+        assert called(monkeypatch, *words(folder, "a.png", "b.png", *more)) == code
+        shown = capsys.readouterr()
+        assert "decision    " in shown.out
+        assert "panel" not in shown.out
+        assert shown.err.startswith("no panel written: runs/verify/panel.png: cannot be written (")
+        assert shown.err.count("\n") == 1
+    # Who names a panel wants it.
+    asked = ("--panel", "/proc/none/panel.png")
+    error = "error: /proc/none/panel.png: cannot be written (No such file or directory)\n"
+    assert called(monkeypatch, *words(folder, "a.png", "b.png", *asked)) == 2
+    shown = capsys.readouterr()
+    assert "decision    same person" in shown.out
+    assert shown.err == error
+    assert called(monkeypatch, *words(folder, "a.png", "b.png", *asked, "--json")) == 2
+    shown = capsys.readouterr()
+    told = json.loads(shown.out)
+    assert (told["same"], told["panel"]) == (True, None)
+    assert shown.err == error
 
 
 @pytest.mark.parametrize("name", ["a.png", "b.png", "deep/../b.png", "link.png"])
@@ -318,23 +329,6 @@ class TestThresholds:
     def test_settings_are_checked_before_anything_is_loaded(self) -> None:
         with pytest.raises(InputError, match="threshold"):
             VerifySettings(coverage=2)
-
-
-class TestChoose:
-    class Finder:
-        """Two faces that are seen, and one further left that completion brings out."""
-
-        def find_hidden(self, photo: UInt8Array, blind: Any) -> Any:
-            return np.array([300, 500, 50], np.float32)[:, None, None] + np.zeros((3, 5, 2), np.float32)
-
-    def test_a_number_means_the_same_face_always(self) -> None:
-        parts: Any = (self.Finder(), np.zeros((9, 9, 3), np.uint8), Path("x.png"), None)
-        main = _choose(*parts, None)
-        assert (main.five[0, 0], main.number, main.found) == (300, 2, 3)
-        for number, x in enumerate((50, 300, 500), 1):
-            assert _choose(*parts, number).five[0, 0] == x
-        with pytest.raises(ImageError, match=r"x\.png: 3 faces found, so there is no face 4 from the left"):
-            _choose(*parts, 4)
 
 
 class TestFaceFinder:

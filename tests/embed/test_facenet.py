@@ -164,7 +164,7 @@ class TestLoad:
     def test_library_missing(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("facenet_pytorch", "facenet_pytorch.models.utils.detect_face"):
             monkeypatch.setitem(__import__("sys").modules, name, None)
-        with pytest.raises(DependencyError, match="facenet needs facenet-pytorch: pip install maskfix"):
+        with pytest.raises(DependencyError, match="facenet needs facenet-pytorch: pip install facenet-pytorch"):
             FaceNetEmbedder(path)
         with pytest.raises(DependencyError, match="facenet needs facenet-pytorch"):
             box_crop(np.zeros((50, 50, 3), np.uint8), [0, 0, 50, 50])

@@ -11,7 +11,16 @@ import pytest
 
 from maskfix.base import InputError
 from maskfix.plot import RocDisplay
-from maskfix.plot.style import method_styles, percent, power_of_ten
+from maskfix.plot.style import (
+    GENUINE_COLOUR,
+    IMPOSTOR_COLOUR,
+    INK,
+    METHOD_COLOURS,
+    OTHER_COLOURS,
+    method_styles,
+    percent,
+    power_of_ten,
+)
 
 
 @pytest.fixture
@@ -62,6 +71,15 @@ def test_method_styles__never_twice_the_same() -> None:
     assert list(styles) == names
     assert len({(style["color"], str(style["linestyle"])) for style in styles.values()}) == len(names)
     assert styles["masked"] == method_styles(["masked"])["masked"]
+
+
+def test_colours__three_to_one_against_white_paper() -> None:
+    """Contrast after WCAG 2, as success criterion 1.4.11 asks of lines."""
+    lines = (*METHOD_COLOURS.values(), *OTHER_COLOURS, GENUINE_COLOUR, IMPOSTOR_COLOUR, INK)
+    channels = np.array([[int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in lines]) / 255
+    linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    contrast = 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05)
+    assert {name: value for name, value in zip(lines, contrast, strict=True) if value < 3} == {}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from maskfix.base import DatasetError, InputError
-from protocols import LfwDataset, orient, read_pairs
+from maskfix.weights import file_sha256
+from protocols import LfwDataset, lfw, orient, read_pairs
 from protocols.lfw import take_folds
 from tests.protocols.worlds import pairs_text, write_world
 
@@ -114,6 +115,20 @@ def test_dataset__layouts(tmp_path: Path, place: str, suffix: str) -> None:
     assert dataset.folder == place
     assert len(dataset.paths) == len(dataset.pairs.pictures) == 12
     assert not dataset.official
+    assert dataset.title == "LFW, not the official pairs"
+
+
+@pytest.mark.parametrize(
+    ("folds", "official", "title"),
+    [(None, True, "LFW View 2"), (2, True, "LFW View 2"), (1, False, "LFW View 2, first fold")],
+)
+def test_dataset__official_with_all_folds_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: int | None, official: bool, title: str
+) -> None:
+    write_world(tmp_path)
+    monkeypatch.setattr(lfw, "OFFICIAL_SHA256", file_sha256(tmp_path / "pairs.txt"))
+    dataset = LfwDataset(tmp_path, folds)
+    assert (dataset.official, dataset.title) == (official, title)
 
 
 def test_dataset__bad_folders(tmp_path: Path) -> None:

@@ -246,6 +246,28 @@ def test_run__state_of_other_settings(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_figures__stopped_between_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process that is killed while it swaps files: the run still has a report, and can be drawn again."""
+    monkeypatch.setattr("benchmarks.ijbc.report.draw_figures", lambda *_: None)
+    write_small(tmp_path / "data")
+    out = tmp_path / "out"
+    assert call(*arguments(tmp_path / "data", out)).exit_code == 0
+    before, replace = (out / "report.json").read_bytes(), Path.replace
+
+    def stop(path: Path, target: Path) -> Path:
+        if path.name == "table.md":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as context:
+        context.setattr(Path, "replace", stop)
+        assert call("figures", out, "--replicates", "0").exit_code != 0
+    assert (out / "report.json").read_bytes() == before
+    assert call("figures", out, "--replicates", "0").exit_code == 0
+    assert read(out)["methods"]["clean"]["auc_ci95"] is None
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_figures__damaged_or_no_run(tmp_path: Path) -> None:
     assert "holds no report.json" in call("figures", tmp_path).stderr
     write_small(tmp_path / "data")

@@ -160,6 +160,17 @@ def test_read__labels_against_csv(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_read__labels_against_each_other(tmp_path: Path) -> None:
+    meta = write_community(tmp_path)
+    # 10 and 42 are one person through 41 and 20; 30 and 46 are nobody yet, and no genuine pair joins them.
+    lines = ["10 41 1", "20 41 1", "", "20 42 1", "30 46 0", "10 42 0", "10 44 0"]
+    write_lines(meta / PAIR_LIST, lines)
+    with pytest.raises(DatasetError, match=rf"{PAIR_LIST}:6: templates 10 and 42 are labelled impostor, but the gen"):
+        read(tmp_path)
+    write_lines(meta / PAIR_LIST, [line for line in lines if line != "10 42 0"])
+    assert read(tmp_path).subject.tolist() == [0, 0, -1, 0, 0, -1, -1]
+
+
 def test_read__damaged_csv(tmp_path: Path) -> None:
     meta = write_community(tmp_path, csv=True)
     probe = meta / "ijbc_1N_probe_mixed.csv"

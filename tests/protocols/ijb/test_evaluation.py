@@ -120,14 +120,16 @@ def test_failures__by_side_and_class() -> None:
         made[list(templates)] = True
         return made
 
-    failures = TemplateFailures(flags(1), {"clean": flags(), "masked": flags(3)}, flags(2))
+    failures = TemplateFailures(flags(1), {"clean": flags(), "masked": flags(3), "clean_completed": flags()}, flags(2))
     assert failures.of_pairs(pairs, "masked").counts(pairs.same) == {
         "gallery": {"genuine": 1, "impostor": 1},
         "probe": {"genuine": 1, "impostor": 1},
         "masking": {"genuine": 1, "impostor": 1},
     }
-    clean = failures.of_pairs(pairs, "clean").counts(pairs.same)
-    assert clean["probe"] == clean["masking"] == {"genuine": 0, "impostor": 0}
+    # Neither wears a mask, so none can be missing.
+    for method in ("clean", "clean_completed"):
+        bare = failures.of_pairs(pairs, method).counts(pairs.same)
+        assert bare["probe"] == bare["masking"] == {"genuine": 0, "impostor": 0}
     assert failures.any_of_pairs(pairs).all()
     assert TemplateFailures(flags(1), {"clean": flags()}, flags()).any_of_pairs(pairs).tolist() == [
         False, False, True, True,

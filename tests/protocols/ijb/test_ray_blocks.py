@@ -19,7 +19,7 @@ from protocols.ijb.transport import pack_job, pack_result, unpack_job, unpack_re
 from protocols.ijb.units import make_job
 from tests.protocols.ijb.small import load_dying, load_networks, plain_parts, read_small
 
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: maskfix[ray]")
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: .[ray]")
 
 
 def test_transport__whole_and_without_pickle(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_workers__out_of_range_or_absent(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(InputError, match="ray actors"):
         RayWorkers(plain_parts, actors=0)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(DependencyError, match=r"pip install 'maskfix\[ray\]'"):
+    with pytest.raises(DependencyError, match=r"pip install 'ray\[data\]>="):
         RayWorkers(plain_parts)
 
 
