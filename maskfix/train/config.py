@@ -343,10 +343,7 @@ def load_config(kind: type[Config], path: str | Path | None, overrides: Mapping[
 
 
 def _build(kind: type[Any], values: Mapping[str, Any], place: str, start: Any = None) -> Any:
-    """Make a dataclass from plain values, refusing unknown keys and wrong types, and building nested dataclasses.
-
-    What is not given is as in `start`, an instance: a table's defaults are those that its configuration gives it.
-    """
+    """Make a dataclass, nested ones too, from plain values, and the rest as in `start`; refuse what does not fit."""
     hints = get_type_hints(kind)
     known = {item.name for item in dataclasses.fields(kind)}
     unknown = sorted(set(values) - known)

@@ -53,7 +53,7 @@ def make_fabric(precision: str, device: str = "auto", unused: bool = False) -> A
         from lightning_fabric import Fabric
         from lightning_fabric.strategies import DDPStrategy
     except ImportError as error:
-        raise DependencyError("lightning-fabric is missing; install it with: pip install 'maskfix[train]'") from error
+        raise DependencyError("lightning-fabric is missing; install it with: pip install lightning-fabric") from error
     settings: dict[str, Any] = {"devices": 1 if place.index is None else [place.index]}
     count, here = launched_processes()
     if count > 1:
