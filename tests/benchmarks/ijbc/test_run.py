@@ -279,6 +279,7 @@ def test_figures__damaged_or_no_run(tmp_path: Path) -> None:
     np.save(out / "scores" / "masked.npy", np.zeros(15))
     with pytest.raises(DatasetError, match=r"masked\.npy: expected one row of float32"):
         load_run(out)
+    np.save(out / "scores" / "masked.npy", np.zeros(15, np.float32))
     for name in ("scores/masked.npy", "templates.npz"):
         whole = (out / name).read_bytes()
         for kept in (0, len(whole) // 2):
