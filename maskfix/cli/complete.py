@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +16,12 @@ import typer
 from maskfix.base import (
     ImageError,
     InputError,
-    MaskfixError,
     check_choice,
     drop_leftovers,
     replacing,
     resolve_device,
 )
+from maskfix.base.processes import in_processes
 from maskfix.cli.faces import FaceFinder
 from maskfix.cli.jobs import NOTE, Job, plan
 from maskfix.cli.saving import read_single, write_counterpart
@@ -237,17 +234,9 @@ def _work(job: Job) -> Outcome:
 
 
 def _in_processes(settings: CompleteSettings, jobs: Iterable[Job], workers: int) -> Iterator[Outcome]:
-    """Outcomes as they come, from processes that are started afresh: neither torch nor MediaPipe survive a fork."""
+    """Outcomes as they come, from processes that share the cores."""
     threads = max(1, (os.cpu_count() or 1) // workers)
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(settings, threads))
-    try:
-        for future in as_completed([pool.submit(_work, job) for job in jobs]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise MaskfixError("a worker process died, perhaps for want of memory; go on with fewer --workers") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return in_processes(_work, jobs, workers, _start, (settings, threads))
 
 
 def _write_failures(folder: Path, failures: Sequence[Outcome]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from maskfix.base import (
+    UNREADABLE_ARRAYS,
     BoolArray,
     CropLayout,
     DatasetError,
@@ -112,7 +113,7 @@ def open_store(folder: str | Path) -> FaceStore:
         )
     try:
         arrays = [np.load(folder / name, mmap_mode="r") for name in STORE_FILES[:4]]
-    except (ValueError, OSError, EOFError) as error:
+    except UNREADABLE_ARRAYS as error:
         raise DatasetError(f"{folder}: damaged array ({error}); run maskfix prepare again") from error
     try:
         records = pd.read_csv(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,6 @@ from maskfix.base import (
     FloatArray,
     ImageError,
     Landmarks,
-    MaskfixError,
     UInt8Array,
     canonical_layout,
     check_range,
@@ -30,6 +26,7 @@ from maskfix.base import (
     read_image,
     replacing,
 )
+from maskfix.base.processes import in_processes
 from maskfix.data.correspondence import correspondence_target
 from maskfix.data.faces import STORE_FILES, list_pictures, write_layout
 
@@ -88,22 +85,10 @@ def prepare_faces(
     todo = [i for i in range(len(chunks)) if not (parts / f"{i:05d}.npz").exists()]
     jobs = [(parts / f"{i:05d}.npz", chunks[i], size) for i in todo]
     drop_leftovers([*(path for path, _, _ in jobs), *(out / name for name in STORE_FILES)])
-    done = _in_processes(jobs, workers or os.cpu_count() or 1)
+    done = in_processes(_prepare_chunk, jobs, workers or os.cpu_count() or 1)
     for _ in track(done, len(jobs)) if track else done:
         pass
     return _collect(out, parts, len(chunks), size)
-
-
-def _in_processes(jobs: Sequence[_Job], workers: int) -> Iterator[int]:
-    """Sizes of the finished chunks as they come, from processes that are started afresh."""
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        for future in as_completed([pool.submit(_prepare_chunk, job) for job in jobs]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise MaskfixError("a worker process died, perhaps for want of memory; go on with fewer --workers") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:

@@ -32,8 +32,7 @@ def add_print(picture: UInt8Array, alpha: UInt8Array, other: UInt8Array, generat
         `(S, S, 3)` uint8.
     """
     below = picture.astype(np.float32)
-    draw = _shapes if generator.random() < 0.5 else _piece
-    printed, where = draw(below, other, generator)
+    printed, where = _shapes(len(other), generator) if generator.random() < 0.5 else _piece(other, generator)
     share = where * (alpha / np.float32(255)) * np.float32(generator.uniform(*_OPACITY))
     return _laid_over(below, printed * _shade(below, alpha)[..., None], share)
 
@@ -75,10 +74,8 @@ def add_valves(
     return _laid_over(picture.astype(np.float32), colour * shade, share), worn
 
 
-def _shapes(below: FloatArray, other: UInt8Array, generator: Generator) -> tuple[FloatArray, FloatArray]:
+def _shapes(size: int, generator: Generator) -> tuple[FloatArray, FloatArray]:
     """Ellipses and polygons of strong colour; on cloth of one colour or on the mask as it is."""
-    del other
-    size = len(below)
     content = np.zeros((size, size, 3), np.float32)
     where = np.zeros((size, size), np.float32)
     if generator.random() < 0.5:
@@ -100,9 +97,9 @@ def _shapes(below: FloatArray, other: UInt8Array, generator: Generator) -> tuple
     return content, where
 
 
-def _piece(below: FloatArray, other: UInt8Array, generator: Generator) -> tuple[FloatArray, FloatArray]:
+def _piece(other: UInt8Array, generator: Generator) -> tuple[FloatArray, FloatArray]:
     """A piece of another picture, its colours as they are, stronger or moved around the circle of hues."""
-    size = len(below)
+    size = len(other)
     middle = (size - 1) / 2
     if generator.random() < 0.3:
         # A printed face where the face itself is.

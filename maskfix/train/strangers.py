@@ -85,6 +85,6 @@ class Strangers:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         self._queues = [stored.to(queue) for stored, queue in zip(state["queues"], self._queues, strict=True)]
-        # A checkpoint of before 0.2 does not say whose embeddings it holds.
+        # Older checkpoints do not say whose embeddings they hold.
         known = state.get("faces", self._faces)
         self._faces = [stored.to(faces) for stored, faces in zip(known, self._faces, strict=True)]

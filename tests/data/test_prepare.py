@@ -65,7 +65,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> tuple[
 def in_process(monkeypatch: pytest.MonkeyPatch, detector: LandmarkDetector) -> None:
     """No processes where a test is not about them: each costs seconds of imports."""
     monkeypatch.setattr(prepare, "_DETECTOR", detector)
-    monkeypatch.setattr(prepare, "_in_processes", lambda jobs, _: map(prepare._prepare_chunk, jobs))
+    monkeypatch.setattr(prepare, "in_processes", lambda work, jobs, _: map(work, jobs))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -255,7 +255,7 @@ class TestPrepareFaces:
     def test_dead_worker_is_told(self) -> None:
         """Nobody waits for what a process will not do any more."""
         with pytest.raises(MaskfixError, match="a worker process died, perhaps for want of memory"):
-            list(prepare._in_processes([Deadly()], 1))  # type: ignore[list-item]
+            list(prepare.in_processes(prepare._prepare_chunk, [Deadly()], 1))  # type: ignore[list-item]
 
     @pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size to be set here")
     def test_full_disk_is_told(self, prepared: tuple[Path, pd.DataFrame], pictures: Path, tmp_path: Path) -> None:
