@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from maskfix.base import FloatArray, InputError, MaskfixError, UInt8Array, read_image, write_image
+from maskfix.base import FloatArray, InputError, MaskfixError, UInt8Array, processes, read_image, write_image
 from maskfix.cli import complete as module
 from maskfix.cli import saving
 from maskfix.cli.complete import NOTE, CompleteSettings, run_complete
@@ -279,7 +279,7 @@ class TestGoingOn:
             return plain(self, lambda: pickled(pickled(work)(pickled(job))))
 
         plain = ThreadPoolExecutor.submit
-        monkeypatch.setattr(module, "ProcessPoolExecutor", pool)
+        monkeypatch.setattr(processes, "ProcessPoolExecutor", pool)
         monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
         monkeypatch.setattr(module, "_NETWORKS", None)
         monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
@@ -293,8 +293,8 @@ class TestGoingOn:
             raise BrokenProcessPool("killed")
             yield
 
-        monkeypatch.setattr(module, "as_completed", broken)
-        monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+        monkeypatch.setattr(processes, "as_completed", broken)
+        monkeypatch.setattr(processes, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
         monkeypatch.setattr(module, "_work", lambda job: None)
         with pytest.raises(MaskfixError, match=r"a worker process died, .* go on with fewer --workers"):
             run(tree, tree.parent / "out", weights[20], workers=2)
