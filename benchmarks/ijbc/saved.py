@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.report import REPORT
 from maskfix.base import UNREADABLE_ARRAYS, BoolArray, DatasetError, FloatArray
+from maskfix.plot.template_scores import load_template_scores, map_row
 from protocols import METHODS
 from protocols.ijb import Ids, TemplateFeatures, TemplatePairs, TemplateSet
 
@@ -88,21 +87,23 @@ def load_run(folder: Path) -> SavedRun:
     Raises:
         DatasetError: If a file is missing or damaged, or files do not belong together; the message names it.
     """
-    found = _methods(folder / REPORT)
-    names = [name for name in METHODS if name in found] + [name for name in found if name not in METHODS]
-    scores = {name: _read(folder / "scores" / f"{name}.npy", np.float32) for name in names}
-    pairs = TemplatePairs(**{name: _read(folder / "pairs" / f"{name}.npy", kind) for name, kind in _PAIRS.items()})
+    found = load_template_scores(folder)
+    names = [name for name in METHODS if name in found.scores] + [name for name in found.scores if name not in METHODS]
+    gallery, probe = (map_row(folder / "pairs" / f"{name}.npy", "int32") for name in ("gallery", "probe"))
+    pairs = TemplatePairs(gallery=gallery, probe=probe, same=found.same)
     try:
         with np.load(folder / TEMPLATES, allow_pickle=False) as file:
             templates, subject, is_probe = file["id"], file["subject"], file["is_probe"]
     except UNREADABLE_ARRAYS as error:
         raise DatasetError(f"{folder / TEMPLATES}: missing or damaged ({error}); run the benchmark again") from error
-    for name, values in {**scores, **pairs._asdict()}.items():
+    for name, values in {"gallery": gallery, "probe": probe}.items():
         if values.shape != pairs.same.shape:
-            raise DatasetError(f"{folder}: {name} has {values.size} values for {pairs.same.size} pairs; run it again")
+            raise DatasetError(
+                f"{folder}: {name}.npy has {values.size} places for {pairs.same.size} pairs; run it again"
+            )
     if max(pairs.gallery.max(), pairs.probe.max()) >= len(templates):
         raise DatasetError(f"{folder}: pairs and {TEMPLATES} are not of one run; run the benchmark again")
-    return SavedRun(scores, pairs, templates, subject, is_probe)
+    return SavedRun({name: found.scores[name] for name in names}, pairs, templates, subject, is_probe)
 
 
 def load_pictures(folder: Path, templates: int) -> TemplatePictures | None:
@@ -119,22 +120,3 @@ def load_pictures(folder: Path, templates: int) -> TemplatePictures | None:
         return None
     fits = found.image.shape == (templates,) and found.image.dtype.kind == "U" and found.box.shape == (templates, 4)
     return found if fits else None
-
-
-def _methods(path: Path) -> list[str]:
-    """The methods of a report."""
-    try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["methods"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: missing or damaged ({error}); give a folder that a run wrote") from error
-
-
-def _read(path: Path, kind: Any) -> NDArray[Any]:
-    """One array of one axis, mapped into memory."""
-    try:
-        values: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except UNREADABLE_ARRAYS as error:
-        raise DatasetError(f"{path}: missing or damaged ({error}); run the benchmark again") from error
-    if values.dtype != kind or values.ndim != 1:
-        raise DatasetError(f"{path}: expected one row of {np.dtype(kind)}, got {values.dtype} {values.shape}")
-    return values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from maskfix.base import UNREADABLE_ARRAYS, BoolArray, DatasetError, FloatArray
 
 REPORT = "report.json"
 _BENCHMARK = "ijbc"
+_ROWS = {"bool": "flags", "float32": "scores", "int32": "places"}
 
 
 class TemplateScores(NamedTuple):
@@ -46,8 +47,8 @@ def load_template_scores(folder: str | Path) -> TemplateScores:
     """
     folder = Path(folder)
     methods = list(_read_report(folder)["methods"])
-    same = _map(folder / "pairs" / "same.npy", "b")
-    scores = {method: _map(folder / "scores" / f"{method}.npy", "f") for method in methods}
+    same = map_row(folder / "pairs" / "same.npy", "bool")
+    scores = {method: map_row(folder / "scores" / f"{method}.npy", "float32") for method in methods}
     for method, values in scores.items():
         path = folder / "scores" / f"{method}.npy"
         if values.shape != same.shape:
@@ -70,12 +71,20 @@ def _read_report(folder: Path) -> dict[str, Any]:
     return report
 
 
-def _map(path: Path, kind: str) -> NDArray[Any]:
-    """One array of one axis, mapped into memory."""
+def map_row(path: Path, dtype: Literal["bool", "float32", "int32"]) -> NDArray[Any]:
+    """One array of one axis, mapped into memory.
+
+    Args:
+        path: A .npy file; it is never unpickled.
+        dtype: What it should hold: flags, scores or places.
+
+    Raises:
+        DatasetError: If it is missing, damaged or holds anything else.
+    """
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except UNREADABLE_ARRAYS as error:
         raise DatasetError(f"{path}: missing or damaged ({error}); run the benchmark again") from error
-    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind != kind:
-        raise DatasetError(f"{path}: is not one row of {'scores' if kind == 'f' else 'flags'}; run the benchmark again")
+    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype != dtype:
+        raise DatasetError(f"{path}: is not one row of {_ROWS[dtype]}; run the benchmark again")
     return values

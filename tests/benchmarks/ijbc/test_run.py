@@ -274,12 +274,21 @@ def test_figures__damaged_or_no_run(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert call(*arguments(tmp_path / "data", out)).exit_code == 0
     np.save(out / "scores" / "masked.npy", np.zeros(3, np.float32))
-    with pytest.raises(DatasetError, match="masked has 3 values for 15 pairs"):
+    with pytest.raises(DatasetError, match=r"masked\.npy: 3 scores for 15 pairs"):
         load_run(out)
     np.save(out / "scores" / "masked.npy", np.zeros(15))
-    with pytest.raises(DatasetError, match=r"masked\.npy: expected one row of float32"):
+    with pytest.raises(DatasetError, match=r"masked\.npy: is not one row of scores"):
         load_run(out)
     np.save(out / "scores" / "masked.npy", np.zeros(15, np.float32))
+    probe = np.load(out / "pairs" / "probe.npy")
+    for values, message in (
+        (probe[:3], r"probe\.npy has 3 places for 15 pairs"),
+        (probe + 99, r"templates\.npz are not of one run"),
+    ):
+        np.save(out / "pairs" / "probe.npy", values)
+        with pytest.raises(DatasetError, match=message):
+            load_run(out)
+    np.save(out / "pairs" / "probe.npy", probe)
     for name in ("scores/masked.npy", "templates.npz"):
         whole = (out / name).read_bytes()
         for kept in (0, len(whole) // 2):
