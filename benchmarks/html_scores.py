@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.html_pictures import PictureFile
-from benchmarks.ijbc.saved import TEMPLATES, load_pictures, load_run
+from benchmarks.ijbc.saved import load_pictures, load_run
 from maskfix.base import UNREADABLE_ARRAYS, BoolArray, DatasetError, FloatArray
 
 _SCORE = "score_"
@@ -165,8 +165,6 @@ class TemplateScores(RunScores):
     def sides(self, rows: NDArray[np.int64]) -> tuple[Side, Side] | None:
         """Numbers of templates and subjects, and the first picture of each template where the run says which."""
         pairs = self._run.pairs
-        if min(int(pairs.gallery[rows].min(initial=0)), int(pairs.probe[rows].min(initial=0))) < 0:
-            raise DatasetError(f"{self.source}: pairs and {TEMPLATES} are not of one run; run the benchmark again")
         return self._side(pairs.gallery[rows].tolist()), self._side(pairs.probe[rows].tolist())
 
     def _side(self, places: list[int]) -> Side:

@@ -89,20 +89,17 @@ def load_run(folder: Path) -> SavedRun:
     """
     found = load_template_scores(folder)
     names = [name for name in METHODS if name in found.scores] + [name for name in found.scores if name not in METHODS]
-    gallery, probe = (map_row(folder / "pairs" / f"{name}.npy", "int32") for name in ("gallery", "probe"))
-    pairs = TemplatePairs(gallery=gallery, probe=probe, same=found.same)
+    gallery, probe = (
+        map_row(folder / "pairs" / f"{name}.npy", "int32", found.same.size) for name in ("gallery", "probe")
+    )
     try:
         with np.load(folder / TEMPLATES, allow_pickle=False) as file:
             templates, subject, is_probe = file["id"], file["subject"], file["is_probe"]
     except UNREADABLE_ARRAYS as error:
         raise DatasetError(f"{folder / TEMPLATES}: missing or damaged ({error}); run the benchmark again") from error
-    for name, values in {"gallery": gallery, "probe": probe}.items():
-        if values.shape != pairs.same.shape:
-            raise DatasetError(
-                f"{folder}: {name}.npy has {values.size} places for {pairs.same.size} pairs; run it again"
-            )
-    if max(pairs.gallery.max(), pairs.probe.max()) >= len(templates):
+    if any(side.min(initial=0) < 0 or side.max(initial=-1) >= len(templates) for side in (gallery, probe)):
         raise DatasetError(f"{folder}: pairs and {TEMPLATES} are not of one run; run the benchmark again")
+    pairs = TemplatePairs(gallery=gallery, probe=probe, same=found.same)
     return SavedRun({name: found.scores[name] for name in names}, pairs, templates, subject, is_probe)
 
 

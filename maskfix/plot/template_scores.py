@@ -48,13 +48,10 @@ def load_template_scores(folder: str | Path) -> TemplateScores:
     folder = Path(folder)
     methods = list(_read_report(folder)["methods"])
     same = map_row(folder / "pairs" / "same.npy", "bool")
-    scores = {method: map_row(folder / "scores" / f"{method}.npy", "float32") for method in methods}
+    scores = {method: map_row(folder / "scores" / f"{method}.npy", "float32", same.size) for method in methods}
     for method, values in scores.items():
-        path = folder / "scores" / f"{method}.npy"
-        if values.shape != same.shape:
-            raise DatasetError(f"{path}: {values.size} scores for {same.size} pairs; run the benchmark again")
         if not (values < np.inf).all():
-            raise DatasetError(f"{path}: holds nan or +inf; run the benchmark again")
+            raise DatasetError(f"{folder / 'scores' / method}.npy: holds nan or +inf; run the benchmark again")
     return TemplateScores(scores, same)
 
 
@@ -71,12 +68,13 @@ def _read_report(folder: Path) -> dict[str, Any]:
     return report
 
 
-def map_row(path: Path, dtype: Literal["bool", "float32", "int32"]) -> NDArray[Any]:
+def map_row(path: Path, dtype: Literal["bool", "float32", "int32"], pairs: int | None = None) -> NDArray[Any]:
     """One array of one axis, mapped into memory.
 
     Args:
         path: A .npy file; it is never unpickled.
         dtype: What it should hold: flags, scores or places.
+        pairs: How many; any number when None.
 
     Raises:
         DatasetError: If it is missing, damaged or holds anything else.
@@ -87,4 +85,6 @@ def map_row(path: Path, dtype: Literal["bool", "float32", "int32"]) -> NDArray[A
         raise DatasetError(f"{path}: missing or damaged ({error}); run the benchmark again") from error
     if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype != dtype:
         raise DatasetError(f"{path}: is not one row of {_ROWS[dtype]}; run the benchmark again")
+    if pairs is not None and values.size != pairs:
+        raise DatasetError(f"{path}: {values.size} {_ROWS[dtype]} for {pairs} pairs; run the benchmark again")
     return values

@@ -282,7 +282,8 @@ def test_figures__damaged_or_no_run(tmp_path: Path) -> None:
     np.save(out / "scores" / "masked.npy", np.zeros(15, np.float32))
     probe = np.load(out / "pairs" / "probe.npy")
     for values, message in (
-        (probe[:3], r"probe\.npy has 3 places for 15 pairs"),
+        (probe[:3], r"probe\.npy: 3 places for 15 pairs"),
+        (probe - 99, r"templates\.npz are not of one run"),
         (probe + 99, r"templates\.npz are not of one run"),
     ):
         np.save(out / "pairs" / "probe.npy", values)
