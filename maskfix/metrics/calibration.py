@@ -221,7 +221,9 @@ def _fit(genuine: _Class, impostor: _Class, fold: Any) -> tuple[float, float, fl
     weight = np.concatenate([genuine.counts * (half / totals[0]), impostor.counts * (half / totals[1])])
     values = np.concatenate([genuine.scores, impostor.scores])
     mean = float(np.average(values, weights=weight))
-    deviation = math.sqrt(float(np.average((values - mean) ** 2, weights=weight))) or 1.0
+    deviation = math.sqrt(float(np.average((values - mean) ** 2, weights=weight)))
+    if not deviation:  # One score says nothing of who is who, and scikit-learn's solver warns of it.
+        return 0.0, 0.0, math.log(rates[0] / rates[1])
     model = LogisticRegression(C=_PENALTY, solver="newton-cholesky", tol=1e-8)
     labels = np.repeat([1, 0], [len(genuine.scores), len(impostor.scores)])
     model.fit(((values - mean) / deviation)[:, None], labels, sample_weight=weight)

@@ -131,11 +131,13 @@ class TestCalibrate:
         assert np.isfinite(found).all()
         assert cllr(found[same], found[~same]) < 0.01
 
+    @pytest.mark.filterwarnings("error")
     @pytest.mark.parametrize("limit", [10, 1000])
     def test_one_score_only(self, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(calibration, "_EXACT_PAIRS", limit)
         _, same, folds = gaussians(7, 100)
         np.testing.assert_allclose(calibrate(np.full(100, 0.3), same, folds), 0, atol=1e-9)
+        np.testing.assert_allclose(calibrate(np.zeros(8), [True, False, False, False] * 2, [0] * 4 + [1] * 4), 0, atol=1e-9)
 
     @pytest.mark.parametrize("limit", [5, 1000])
     def test_failed_pairs_by_hand(self, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
