@@ -1,5 +1,5 @@
 """`python -m maskfix`."""
 
-from maskfix.cli.app import main
+from maskfix.cli import main
 
 main()

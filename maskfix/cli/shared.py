@@ -10,31 +10,40 @@ from typing import Any, TypeVar
 
 import typer
 
-from maskfix.base import MaskfixError
+from maskfix.base import InputError, MaskfixError
 
 Item = TypeVar("Item")
 
 BAD_INPUT = 2
 """Exit code of a command that was given something it cannot use."""
 
+INTERRUPTED, CLOSED_PIPE = 130, 141
+"""Exit codes of a command that was stopped by Ctrl-C, and of one whose output nobody takes."""
+
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the process with one line on stderr: exit code 2 for bad input and failing files, 130 when interrupted.
 
-    What comes of a bug is let through, with its traceback.
+    A reader that goes away, as `head` does, ends it without a line and with exit code 141, as shells have it: 128 and
+    the signal's number. What comes of a bug is let through, with its traceback.
 
     Raises:
         SystemExit: In the place of `MaskfixError`, `OSError` and `KeyboardInterrupt`.
     """
     try:
         yield
+    except BrokenPipeError:
+        # Python would write at its end what the pipe did not take, fail again, and say so.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(CLOSED_PIPE) from None
     except (MaskfixError, OSError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:
         print("error: interrupted; what was saved stays, run the same command to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
 
 
 def printable(path: str | os.PathLike[str]) -> str:
@@ -48,13 +57,33 @@ def printable(path: str | os.PathLike[str]) -> str:
 
 
 def run(app: typer.Typer) -> None:
-    """Run a typer application under `one_line_errors`.
+    """Run a typer application on the process's arguments under `one_line_errors`.
 
     Args:
         app: The application.
+
+    Raises:
+        SystemExit: Always, with the exit code.
     """
+    command = typer.main.get_command(app)
+    invoke = command.invoke
+
+    def guarded(context: Any) -> Any:
+        # In here, since typer has exit codes of its own for Ctrl-C and closed pipes. They differ by its version, and 1
+        # is among them, by which `maskfix verify` says that these are two people.
+        with one_line_errors():
+            try:
+                return invoke(context)
+            finally:
+                sys.stdout.flush()
+
+    command.invoke = guarded  # type: ignore[assignment, method-assign]
     with one_line_errors():
-        app()
+        for place, word in enumerate(sys.argv[1:], 1):
+            # As a path it would be the folder that one is in.
+            if not word.strip():
+                raise InputError(f"argument {place} is empty; is a variable of the shell not set?")
+        command()
 
 
 def make_progress(console: Any = None) -> Any:

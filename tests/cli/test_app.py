@@ -61,6 +61,13 @@ def test_verify__a_bug_is_no_decision(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert shown.endswith("RuntimeError: out of memory\n")
 
 
+def test_interrupted_while_it_is_loaded() -> None:
+    code = "import sys, maskfix.cli\nclass Stop:\n def find_spec(self, *_): raise KeyboardInterrupt\n"
+    code += "sys.meta_path.insert(0, Stop())\nmaskfix.cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_help__lists_the_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert called(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out

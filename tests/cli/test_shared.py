@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -12,7 +14,7 @@ from maskfix.base import DatasetError
 from maskfix.cli.shared import BAD_INPUT, one_line_errors, run, track
 
 
-def application(work: Callable[[], None]) -> typer.Typer:
+def application(work: Callable[..., None]) -> typer.Typer:
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(work)
     return app
@@ -62,11 +64,37 @@ def test_run__success(monkeypatch: pytest.MonkeyPatch) -> None:
     assert exit_code(lambda: None, monkeypatch) == 0
 
 
-def test_run__interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run__interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> None:
         raise KeyboardInterrupt
 
     assert exit_code(work, monkeypatch) == 130
+    assert capsys.readouterr().err == "error: interrupted; what was saved stays, run the same command to go on\n"
+
+
+def test_run__a_reader_that_went_away() -> None:
+    """Neither 0 nor 1, which say of `maskfix verify` what nobody has read, and no line."""
+    code = "import typer; from maskfix.cli.shared import run; app = typer.Typer(); "
+    code += "app.command()(lambda: print('same')); run(app)"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("word", ["", " "])
+def test_run__an_empty_argument_is_no_folder(
+    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(folder: str) -> None:
+        raise AssertionError(folder)
+
+    monkeypatch.setattr(sys, "argv", ["maskfix", word])
+    with pytest.raises(SystemExit) as stopped:
+        run(application(work))
+    assert stopped.value.code == BAD_INPUT
+    assert capsys.readouterr().err == "error: argument 1 is empty; is a variable of the shell not set?\n"
 
 
 def test_run__bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
