@@ -76,9 +76,9 @@ def cllr(genuine: ArrayLike, impostor: ArrayLike) -> float:
 def min_cllr(genuine: ArrayLike, impostor: ArrayLike) -> float:
     """The least Cllr that any rising map of the scores to log-likelihood ratios gives; in [0, 1], lower is better.
 
-    The map is found by isotonic regression (pool adjacent violators). Equal scores share a ratio. Between two genuine
-    scores all impostor pairs are one step of the map, so they are counted, not regressed: 15.66 million pairs cost a
-    sort.
+    Failed pairs have no score and so no place in the order: as in `calibrate` their ratio is their own. The map is
+    found by isotonic regression (pool adjacent violators). Equal scores share a ratio. Between two genuine scores all
+    impostor pairs are one step of the map, so they are counted, not regressed: 15.66 million pairs cost a sort.
 
     Args:
         genuine: Scores of genuine pairs, `(G,)`; higher means more alike, -inf marks a failed pair.
@@ -94,6 +94,9 @@ def min_cllr(genuine: ArrayLike, impostor: ArrayLike) -> float:
     from sklearn.isotonic import IsotonicRegression
 
     positive, negative = SortedScores.from_classes(genuine, impostor)
+    sizes = len(positive), len(negative)
+    lost = [int(np.searchsorted(ranked, -np.inf, side="right")) for ranked in (positive, negative)]
+    positive, negative = positive[lost[0] :], negative[lost[1] :]
     distinct, hits = np.unique(positive, return_counts=True)
     below = np.searchsorted(negative, distinct, side="left")
     upto = np.searchsorted(negative, distinct, side="right")
@@ -101,18 +104,24 @@ def min_cllr(genuine: ArrayLike, impostor: ArrayLike) -> float:
     alarms = np.diff(np.column_stack([below, upto]).ravel(), prepend=0, append=len(negative)).astype(np.float64)
     matches = np.zeros(len(alarms))
     matches[1::2] = hits
-    matches, alarms = matches / len(positive), alarms / len(negative)
+    matches, alarms = matches / sizes[0], alarms / sizes[1]
     weight = matches + alarms
     used = weight > 0
     matches, alarms, weight = matches[used], alarms[used], weight[used]
     fit = IsotonicRegression(y_min=0, y_max=1)
-    share = fit.fit_transform(np.arange(len(weight)), matches / weight, sample_weight=weight)
+    share = fit.fit_transform(np.arange(len(weight)), matches / weight, sample_weight=weight) if len(weight) else weight
+    # Of failed pairs all share one ratio, whichever suits them best.
+    rates = np.array([lost[0] / sizes[0], lost[1] / sizes[1]])
+    if rates.any():
+        matches, alarms = np.append(matches, rates[0]), np.append(alarms, rates[1])
+        share = np.append(share, rates[0] / rates.sum())
     # At equal priors the share of genuine weight is the posterior probability.
     gain = 0.0
     for masses, posterior in ((matches, share), (alarms, 1 - share)):
         held = masses > 0
         gain += float(masses[held] @ np.log2(posterior[held]))
-    return -gain / 2 + 0.0
+    # Where nothing is told apart, the sum may round to more than that.
+    return min(-gain / 2 + 0.0, 1.0)
 
 
 def calibrate(scores: ArrayLike, same: ArrayLike, folds: ArrayLike) -> DoubleArray:
@@ -124,7 +133,8 @@ def calibrate(scores: ArrayLike, same: ArrayLike, folds: ArrayLike) -> DoubleArr
     which changes the ratios by less than 1e-3.
 
     A failed pair (-inf) has no place on a line. Its ratio is that of the classes' failure rates in the other folds;
-    half a failed pair and half a whole one are added to each class, so that it stays finite.
+    half a failed pair and half a whole one are added to each class, so that it stays finite. That the others did not
+    fail says something too: the ratio of the rates of whole pairs is part of theirs.
 
     Args:
         scores: Score of each pair, `(P,)`; higher means more alike, -inf marks a failed pair.
@@ -217,15 +227,18 @@ def _fit(genuine: _Class, impostor: _Class, fold: Any) -> tuple[float, float, fl
     rates = [
         (kind.failed + 0.5) / (kind.failed + total + 1) for kind, total in zip((genuine, impostor), totals, strict=True)
     ]
+    failed = math.log(rates[0] / rates[1])
+    shares = [kind.failed / (kind.failed + total) for kind, total in zip((genuine, impostor), totals, strict=True)]
+    whole = math.log((1 - shares[0]) / (1 - shares[1]))
     half = sum(totals) / 2
     weight = np.concatenate([genuine.counts * (half / totals[0]), impostor.counts * (half / totals[1])])
     values = np.concatenate([genuine.scores, impostor.scores])
     mean = float(np.average(values, weights=weight))
     deviation = math.sqrt(float(np.average((values - mean) ** 2, weights=weight)))
     if not deviation:  # One score says nothing of who is who, and scikit-learn's solver warns of it.
-        return 0.0, 0.0, math.log(rates[0] / rates[1])
+        return 0.0, whole, failed
     model = LogisticRegression(C=_PENALTY, solver="newton-cholesky", tol=1e-8)
     labels = np.repeat([1, 0], [len(genuine.scores), len(impostor.scores)])
     model.fit(((values - mean) / deviation)[:, None], labels, sample_weight=weight)
     slope = float(model.coef_[0, 0]) / deviation
-    return slope, float(model.intercept_[0]) - slope * mean, math.log(rates[0] / rates[1])
+    return slope, float(model.intercept_[0]) - slope * mean + whole, failed

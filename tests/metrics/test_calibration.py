@@ -64,8 +64,22 @@ class TestMinCllr:
         assert min_cllr([-np.inf], [-np.inf]) == 1
         # 0.5 is shared by half of either class: ratio 1 there, certainty elsewhere.
         assert min_cllr([0.9, 0.5], [0.5, 0.1]) == pytest.approx(0.5)
-        # A genuine pair that failed ends among the impostors: shares 1/2 of its class against all of the other.
-        assert min_cllr([0.9, -np.inf], [0.5, 0.1]) == pytest.approx((0.5 * math.log2(3) + math.log2(1.5)) / 2)
+        # Failed pairs are half of one class and a quarter of the other: 2/3 and 1/3 of what failed.
+        found = min_cllr([0.9, -np.inf], [0.5, 0.1, 0.2, -np.inf])
+        assert found == pytest.approx((0.5 * math.log2(3 / 2) + 0.25 * math.log2(3)) / 2)
+
+    def test_never_above_one(self) -> None:
+        """Reports hold it as a fraction; these thirteen steps of weight 1/13 add up to more."""
+        assert min_cllr(-np.arange(13) - 1.0, [0.0]) == 1
+
+    @pytest.mark.parametrize("rates", [(0.05, 0.05), (0.1, 0.0), (0.5, 0.1), (0.1, 0.5)])
+    def test_no_more_than_what_calibration_costs(self, rates: tuple[float, float]) -> None:
+        values, same, folds = gaussians(8, 6000)
+        failed = np.random.default_rng(0).random(len(values)) < np.where(same, *rates)
+        ratios = calibrate(np.where(failed, -np.inf, values), same, folds)
+        values = np.where(failed, -np.inf, values)
+        least = min_cllr(values[same], values[~same])
+        assert least < cllr(ratios[same], ratios[~same]) < least + 0.02
 
     def test_least_of_rising_maps(self) -> None:
         values, same, _ = gaussians(0, 3000)
@@ -94,6 +108,17 @@ class TestCalibrate:
         np.testing.assert_allclose(found, 2 * (values - 1), atol=0.35)
         least = min_cllr(values[same], values[~same])
         assert least < cllr(found[same], found[~same]) < least + 0.01
+
+    def test_whole_pairs_have_not_failed(self) -> None:
+        values, same, folds = gaussians(9, 20_000)
+        rng = np.random.default_rng(1)
+        values = np.where(rng.random(len(values)) < np.where(same, 0.5, 0.1), -np.inf, values)
+        found = calibrate(values, same, folds)
+        whole = np.isfinite(values)
+        expected = 2 * (values[whole] - 1) + math.log(0.5 / 0.9)
+        np.testing.assert_allclose(found[whole], expected, atol=0.35)
+        assert abs(np.mean(found[whole] - expected)) < 0.1
+        np.testing.assert_allclose(found[~whole], math.log(0.5 / 0.1), atol=0.1)
 
     def test_fits_on_the_other_folds(self) -> None:
         values, same, folds = gaussians(3, 1000)
@@ -137,7 +162,9 @@ class TestCalibrate:
         monkeypatch.setattr(calibration, "_EXACT_PAIRS", limit)
         _, same, folds = gaussians(7, 100)
         np.testing.assert_allclose(calibrate(np.full(100, 0.3), same, folds), 0, atol=1e-9)
-        np.testing.assert_allclose(calibrate(np.zeros(8), [True, False, False, False] * 2, [0] * 4 + [1] * 4), 0, atol=1e-9)
+        np.testing.assert_allclose(
+            calibrate(np.zeros(8), [True, False, False, False] * 2, [0] * 4 + [1] * 4), 0, atol=1e-9
+        )
 
     @pytest.mark.parametrize("limit", [5, 1000])
     def test_failed_pairs_by_hand(self, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:

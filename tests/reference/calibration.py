@@ -16,7 +16,7 @@ def slow_cllr(genuine: Sequence[float], impostor: Sequence[float]) -> float:
 
 def slow_min_cllr(genuine: Sequence[float], impostor: Sequence[float]) -> float:
     """Cost of the best rising map: isotonic regression by its max-min formula, in whole fractions."""
-    values = sorted({*genuine, *impostor})
+    values = sorted({*genuine, *impostor} - {-math.inf})
     hits = [Fraction(sum(1 for s in genuine if s == value), len(genuine)) for value in values]
     alarms = [Fraction(sum(1 for s in impostor if s == value), len(impostor)) for value in values]
 
@@ -25,6 +25,10 @@ def slow_min_cllr(genuine: Sequence[float], impostor: Sequence[float]) -> float:
         return Fraction(matched) / (matched + other)
 
     cost = 0.0
+    lost = [Fraction(sum(1 for s in kind if s == -math.inf), len(kind)) for kind in (genuine, impostor)]
+    for part in lost:
+        if part:
+            cost -= float(part) * math.log2(part / sum(lost))
     for place in range(len(values)):
         share = max(min(mean(low, high) for high in range(place, len(values))) for low in range(place + 1))
         if hits[place]:
