@@ -19,7 +19,7 @@ from benchmarks.report import describe_source
 from benchmarks.restorer import load_restorer
 from maskfix.base import UNREADABLE_ARRAYS, InputError, check_range, replacing
 from maskfix.data import FaceStore
-from maskfix.embed.base import Embedder
+from maskfix.embed.base import Embedder, describe_embedder
 from maskfix.occlude import PAPER_KINDS, Occluder
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.completion import CHECKPOINT, train_completion
@@ -279,7 +279,7 @@ def as_columns(figures: HeldoutFigures) -> dict[str, NDArray[Any]]:
 
 def _evaluation_key(job: Job, faces: Faces, checkpoint: Path) -> str:
     """What figures depend on; figures of another key are taken anew."""
-    judges = {judge.name: judge.sha256 for judge in job.judges.values()}
+    judges = [describe_embedder(judge) for judge in job.judges.values()]
     places = [int(place) for place in faces.held_out]
     return json.dumps([file_sha256(checkpoint), places, job.base.seed, judges, faces.record["masks"], SURROUNDINGS])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from maskfix.embed.base import Embedder, RawEmbedder, grey_crops, unit_rows
+from maskfix.embed.base import Embedder, RawEmbedder, describe_embedder, grey_crops, unit_rows
 from maskfix.embed.factory import default_embedder, list_embedders, load
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ __all__ = [
     "box_crop",
     "create_lightcnn",
     "default_embedder",
+    "describe_embedder",
     "dlib_layout",
     "facenet_layout",
     "grey_crops",

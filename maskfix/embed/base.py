@@ -90,6 +90,17 @@ def grey_crops(crops: UInt8Array) -> UInt8Array:
     return np.asarray(cv2.cvtColor(tall, cv2.COLOR_RGB2GRAY), np.uint8).reshape(crops.shape[:3])
 
 
+def describe_embedder(embedder: Embedder) -> str:
+    """What a recogniser's vectors depend on, for a killed run to know it by: name, weights, crop and what was declared.
+
+    Args:
+        embedder: The recogniser. Its `declared`, where it has one, says how crops become the network's input.
+    """
+    raw = " raw" if isinstance(embedder, RawEmbedder) else ""
+    declared = getattr(embedder, "declared", "")
+    return f"{embedder.name} {embedder.sha256} {embedder.layout.name}{raw}{' ' * bool(declared)}{declared}"
+
+
 class BatchEmbedder:
     """What recognisers have around their networks: crops are checked, run batch by batch and scaled to unit length.
 

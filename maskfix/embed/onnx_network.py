@@ -65,6 +65,7 @@ class OnnxEmbedder(RawBatchEmbedder):
         sha256: Hash of the file; with weights in files beside it, the hash of all their hashes.
         device: "cpu", "cuda" or "cuda:N", where the network runs.
         path: The file.
+        declared: Value range, channel order and output, in words.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class OnnxEmbedder(RawBatchEmbedder):
         self._fixed = fixed if isinstance(fixed, int) and fixed > 0 else None
         self._batch_size = self._fixed or batch_size
         self.sha256 = onnx_sha256(self.path)
+        self.declared = f"range={value_range[0]!r}..{value_range[1]!r} colour={colour} output={self._output}"
         grey = np.full((2, layout.size, layout.size, 3), 128, dtype=np.uint8)
         self.dimension = int(self._run(grey[:1]).shape[1])
         if self._batch_size > 1 and not self._fixed and not self._takes(grey):

@@ -8,7 +8,7 @@ from typing import Any
 
 from maskfix.align import LandmarkDetector
 from maskfix.base import InputError, check_choice, check_range
-from maskfix.embed.base import Embedder, RawEmbedder
+from maskfix.embed.base import Embedder, describe_embedder
 from maskfix.occlude import PAPER_KINDS, Occluder, source_sha256
 from maskfix.plugin.base import GATE_THRESHOLD
 from maskfix.weights import WeightsRow
@@ -121,14 +121,10 @@ class IjbParts:
 
 def describe_run(parts: IjbParts, settings: FeatureSettings) -> dict[str, Any]:
     """All that features depend on but the data, for a run to be known by: plain values for JSON."""
-    recognisers = [
-        f"{embedder.name} {embedder.sha256} {embedder.layout.name}{' raw' * isinstance(embedder, RawEmbedder)}"
-        for embedder in parts.embedders
-    ]
     return {
         **{f"setting {name}": _plain(value) for name, value in asdict(settings).items()},
         "weights": parts.weights.sha256,
-        "recognisers": recognisers,
+        "recognisers": [describe_embedder(embedder) for embedder in parts.embedders],
         "detector": f"{parts.detector.name} {parts.detector.version}",
         "masks": parts.occluder.source.name,
         "mask templates": source_sha256(parts.occluder.source),

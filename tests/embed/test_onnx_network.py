@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from maskfix.base import EmbedderError, InputError, UInt8Array, arcface_layout
-from maskfix.embed.base import Embedder, unit_rows
+from maskfix.embed.base import Embedder, describe_embedder, unit_rows
 from maskfix.embed.onnx_network import OnnxEmbedder, onnx_sha256, parse_spec, providers
 from tests.embed.onnx_files import save
 
@@ -249,3 +249,13 @@ class TestHash:
         data[0] ^= 1
         (tmp_path / "apart.data").write_bytes(data)
         assert onnx_sha256(apart) != before
+
+
+def test_describe_embedder__all_that_was_declared(tmp_path: Path) -> None:
+    """A killed run goes on with recognisers of the same description only."""
+    path, _ = write(tmp_path / "m.onnx", outputs=2)
+    specs: list[dict[str, str]] = [{"output": "y0"}, {"output": "y1"}]
+    specs += [{"output": "y0", "range": "0..1"}, {"output": "y0", "range": "-1..2"}, {"output": "y0", "colour": "bgr"}]
+    told = [describe_embedder(OnnxEmbedder.from_spec(_spec(path, **spec), device="cpu")) for spec in [*specs, specs[0]]]
+    assert len(set(told)) == len(specs)
+    assert told[-1] == told[0] == f"onnx:m {onnx_sha256(path)} arcface_16 raw range=-1.0..1.0 colour=rgb output=y0"

@@ -12,6 +12,7 @@ from maskfix.occlude import Occluder, folder_templates
 from protocols.ijb.settings import FeatureSettings, describe_run
 from tests.occlude.samples import grey
 from tests.protocols.ijb.small import plain_parts
+from tests.protocols.worlds import MiddleEmbedder
 
 CFG = """[cloth]
 template: x.png
@@ -36,3 +37,13 @@ def test_describe_run__folders_of_one_name_with_other_masks(tmp_path: Path, pict
         told.append(describe_run(parts, FeatureSettings()))
     assert told[0]["masks"] == told[1]["masks"] == "folder:masks"
     assert (told[0] == told[1]) is same
+
+
+def test_describe_run__one_file_declared_in_two_ways() -> None:
+    told = []
+    for declared in ("range=-1.0..1.0", "range=0.0..1.0"):
+        embedder = MiddleEmbedder()
+        embedder.declared = declared  # type: ignore[attr-defined]
+        told.append(describe_run(plain_parts(embedder), FeatureSettings()))
+    assert told[0] != told[1]
+    assert describe_run(plain_parts(), FeatureSettings()) == describe_run(plain_parts(), FeatureSettings())
