@@ -73,6 +73,15 @@ def test_run__figures_of_the_masked_method(tmp_path: Path) -> None:
     assert methods["clean"]["eer"] == 0
 
 
+def test_run__another_seed_draws_other_intervals(tmp_path: Path) -> None:
+    write_world(tmp_path)
+    runs = [LfwSettings(ProbeSettings(batch_size=5, seed=seed), "both", replicates=40) for seed in (0, 0, 1)]
+    one, again, other = (play(tmp_path, settings).figures[0]["methods"]["masked"] for settings in runs)
+    assert one == again
+    assert one["auc"] == other["auc"]
+    assert one["auc_ci95"] != other["auc_ci95"]
+
+
 def test_run__idle_restorer_recovers_nothing(tmp_path: Path) -> None:
     write_world(tmp_path)
     result = play(tmp_path, restorer=IdleRestorer())

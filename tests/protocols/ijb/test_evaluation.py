@@ -15,7 +15,7 @@ from protocols.ijb.evaluation import subject_folds
 def world(
     subjects: int = 30, probes: int = 4, seed: int = 0
 ) -> tuple[TemplatePairs, np.ndarray, dict[str, np.ndarray]]:
-    """One gallery template and some probes a subject, all compared; masked scores are worse."""
+    """One gallery template and some probes a subject, all compared; masked scores are worse, and all of them higher."""
     rng = np.random.default_rng(seed)
     subject = np.concatenate([np.arange(subjects), np.repeat(np.arange(subjects), probes)]).astype(np.int32)
     gallery, probe = np.divmod(np.arange(subjects * subjects * probes), subjects * probes)
@@ -25,8 +25,12 @@ def world(
         subject[gallery] == subject[subjects + probe],
     )
     noise = rng.normal(size=len(gallery)).astype(np.float32)
-    means = {"clean": 4.0, "masked": 1.5, "completed": 2.5}
-    return pairs, subject, {name: (pairs.same * gap + noise).astype(np.float32) for name, gap in means.items()}
+    means = {"clean": (4.0, 0.0), "masked": (1.5, 0.75), "completed": (2.5, 0.25)}
+    return (
+        pairs,
+        subject,
+        {name: (pairs.same * gap + noise + shift).astype(np.float32) for name, (gap, shift) in means.items()},
+    )
 
 
 def test_evaluate__figures(tmp_path: object) -> None:
@@ -49,7 +53,8 @@ def test_evaluate__figures(tmp_path: object) -> None:
     clean, masked = report["methods"]["clean"], report["methods"]["masked"]
     threshold = clean["tpr_at_fpr"]["0.001"]["threshold"]
     moved = masked["fmr_fnmr_at_clean_threshold"]["0.001"]
-    assert moved["threshold"] == threshold
+    assert moved["threshold"] == threshold < masked["tpr_at_fpr"]["0.001"]["threshold"]
+    assert clean["fmr_fnmr_at_clean_threshold"]["0.001"]["fmr"] == clean["tpr_at_fpr"]["0.001"]["fpr"] < moved["fmr"]
     assert moved["fmr"] == (scores["masked"][~pairs.same] > threshold).mean()
     assert moved["fnmr"] == (scores["masked"][pairs.same] <= threshold).mean()
     gap = [report["methods"][name]["auc"] for name in ("clean", "masked", "completed")]
