@@ -101,8 +101,8 @@ class RocDisplay(CurvesDisplay):
             (line,) = ax.plot(fpr, tpr, drawstyle="steps-post", linewidth=1.8, zorder=3, **look)
             self.lines_[name] = line
             lowest = min(lowest, float(tpr[0]))
-            # Points without a false match have no place on a logarithmic axis.
-            marks = [(point.fpr, point.tpr) for point in self.points.get(name, ()) if point.fpr > 0]
+            # Points without a false match have no place on a logarithmic axis; those below its end stand on it.
+            marks = [(max(point.fpr, LOWEST_FPR), point.tpr) for point in self.points.get(name, ()) if point.fpr > 0]
             mark_points(ax, marks, style, clip_on=False)
         for rate in self.rates:
             if rate >= floor:

@@ -77,6 +77,17 @@ def test_plot__marks_lie_on_the_drawn_steps(methods: dict[str, tuple[np.ndarray,
     assert upright == [0.01, 0.001]
 
 
+def test_plot__marks_below_the_axis_stand_at_its_end() -> None:
+    scores = np.linspace(-1, 0, 4_000_002, dtype=np.float32)
+    scores[-41:] = [0.6, *[0.5] * 38, 0.7, 0.2]
+    same = np.arange(len(scores)) >= len(scores) - 2
+    display = RocDisplay.from_scores({"clean": (scores, same)}, fprs=(1e-6, 1e-4)).plot()
+    point = display.points["clean"][0]
+    assert 0 < point.fpr < 1e-6
+    (marks,) = (line for line in display.ax_.lines if line.get_marker() == "o")
+    assert min(marks.get_xdata()) == display.ax_.get_xlim()[0] == 1e-6
+
+
 def test_plot__no_marks(methods: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     display = RocDisplay.from_scores(methods, fprs=()).plot()
     assert len(display.ax_.lines) == 3
