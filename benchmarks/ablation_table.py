@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.table import format_number
 from maskfix.base import DoubleArray, InputError
 
 Columns = Mapping[str, NDArray[Any]]
@@ -126,7 +127,7 @@ def figure_columns(report: Mapping[str, Any]) -> dict[str, str]:
 def format_figure(name: str, value: float, sign: str = "") -> str:
     """A number as tables show it: recovered similarity in percent, SSIM with three digits, others with two."""
     digits, scale = (1, 100) if name.startswith(RECOVERED) else (3 if name == "ssim" else 2, 1)
-    return f"{value * scale:{sign}.{digits}f}"
+    return format_number(value * scale, digits, sign)
 
 
 def _head(parts: list[str], heads: list[str]) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.html_run import headline_rate
 from benchmarks.html_scores import WrongPairs
-from benchmarks.table import METHOD_NAMES, method_name
+from benchmarks.table import METHOD_NAMES, format_number, method_name
 from maskfix.base import DoubleArray
 from maskfix.metrics import RocCurve
 from maskfix.plot import ScoreHistogramDisplay
@@ -54,8 +54,7 @@ def points(value: float, digits: int = 2, sign: bool = False) -> str:
         >>> points(0.98765), points(0.05, 1, True), points(-0.00001, 2, True)
         ('98.77', '+5.0', '0.00')
     """
-    text = f"{value * 100:{'+' if sign else ''}.{digits}f}"
-    return text if float(text) else text.lstrip("+-")
+    return format_number(value * 100, digits, "+" if sign else "")
 
 
 def rate_label(rate: float) -> str:

@@ -195,15 +195,31 @@ def failed_pairs(failures: Mapping[str, Mapping[str, int]]) -> str:
     return ", ".join(str(sum(failures[side].values())) for side in ("gallery", "probe", "masking"))
 
 
+def format_number(value: float, digits: int, sign: str = "") -> str:
+    """A number with so many digits; what rounds to zero has no sign.
+
+    Args:
+        value: The number.
+        digits: Digits behind the point.
+        sign: `+` where other numbers above zero have a sign too.
+
+    Example:
+        >>> format_number(-0.004, 2), format_number(0.004, 2, "+"), format_number(0.006, 2, "+")
+        ('0.00', '0.00', '+0.01')
+    """
+    text = f"{value:{sign}.{digits}f}"
+    return text if float(text) else text.lstrip("+-")
+
+
 def percent(value: float | None, digits: int = 2) -> str:
     """A fraction in percent; n/a where there is none."""
-    return "n/a" if value is None else f"{value * 100:.{digits}f}"
+    return "n/a" if value is None else format_number(value * 100, digits)
 
 
 def with_interval(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
     """A value in percent with its interval."""
-    text = f"{value * 100:{sign}.2f}"
-    return text if interval is None else f"{text} [{interval[0] * 100:{sign}.2f}, {interval[1] * 100:{sign}.2f}]"
+    text, *ends = (format_number(number * 100, 2, sign) for number in (value, *(interval or ())))
+    return f"{text} [{', '.join(ends)}]" if ends else text
 
 
 def read_reports(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
@@ -224,10 +240,13 @@ def read_reports(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
             raise DatasetError(f"{path}: no report of benchmarks.lfw; give a report.json") from error
         if name in reports:
             raise DatasetError(f"{path}: a second report of {name}; give one for each recogniser")
-        shared = [what for what, value in runs[-1].items() if value is not None and runs[0][what] is not None]
-        other = [what for what in shared if runs[-1][what] != runs[0][what]]
-        if other:
-            raise InputError(f"{paths[0]} and {path}: of different {', '.join(other)}; give reports of one kind of run")
+        # Older reports do not say all of it, and cannot contradict what they do not say.
+        for before, run in zip(paths, runs[:-1], strict=False):
+            other = [what for what, value in runs[-1].items() if None not in (value, run[what]) and value != run[what]]
+            if other:
+                raise InputError(
+                    f"{before} and {path}: of different {', '.join(other)}; give reports of one kind of run"
+                )
         reports[name] = report
     return reports
 

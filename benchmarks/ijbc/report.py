@@ -303,8 +303,11 @@ def _named_failures(features: IjbFeatures) -> dict[str, dict[str, str]]:
     named: dict[str, dict[str, str]] = {"no_face": {}, "not_masked": {}}
     for unit, reason in sorted(features.reasons.items()):
         group = named["not_masked" if features.flags[unit] & Flag.NOT_MASKED else "no_face"]
-        if len(group) < _MOST_NAMED:
-            group[str(features.units.image[unit])] = reason
+        name = str(features.units.image[unit])
+        if name in group:  # another face of that picture
+            group[name] += "" if reason in group[name] else f"; {reason}"
+        elif len(group) < _MOST_NAMED:
+            group[name] = reason
     return named
 
 

@@ -106,7 +106,5 @@ def test_format__numbers_in_their_units() -> None:
     assert "| masked input |  |  |  |  | 15.50 |  |  |  |  |" in lines
     assert f"|  | ✓ | ✓ | ✓ |  | {figures}" in lines
     assert f"| ✓ | ✓ | ✓ | ✓ |  | {figures}" in lines
-    assert [line for line in lines if "+0.25" in line] == [
-        "|  | ✓ | ✓ | ✓ |  | -0.50 | +0.25 | -0.010 | +0.00 | -3.4 |"
-    ]
+    assert [line for line in lines if "+0.25" in line] == ["|  | ✓ | ✓ | ✓ |  | -0.50 | +0.25 | -0.010 | 0.00 | -3.4 |"]
     assert lines[-1] == f"| 0.1 | {figures}"

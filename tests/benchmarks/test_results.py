@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,11 @@ def test_results__pages_of_the_ablations(path: Path) -> None:
     report = json.loads(path.read_text(encoding="utf-8"))
     assert path.with_suffix(".md").read_text(encoding="utf-8") == format_ablation(report) + "\n"
     assert report["missing"] == []
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.md")), ids=lambda path: path.stem)
+def test_results__zero_has_no_sign(path: Path) -> None:
+    assert re.findall(r"[-+]0\.0+\b", path.read_text(encoding="utf-8")) == []
 
 
 def test_results__page_of_all_seeds() -> None:

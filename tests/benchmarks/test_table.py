@@ -182,6 +182,13 @@ class TestReadReports:
         paths = [self.write(tmp_path, "a.json", "dlib"), self.write(tmp_path, "b.json", "x", **older)]
         assert list(read_reports(paths)) == ["dlib", "x"]
 
+    @pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (1, 0, 2)])
+    def test_an_older_report_reconciles_nobody(self, tmp_path: Path, order: tuple[int, ...]) -> None:
+        changes = [{"aligner": None}, {}, {"aligner": {"name": "mtcnn", "version": "1"}}]
+        paths = [self.write(tmp_path, f"{i}.json", f"r{i}", **changed) for i, changed in enumerate(changes)]
+        with pytest.raises(InputError, match=r"1\.json and .*2\.json: of different aligners"):
+            read_reports([paths[i] for i in order])
+
     @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"embedder": {"name": "x"}}', '{"embedder": 3}'])
     def test_no_report(self, tmp_path: Path, text: str | None) -> None:
         path = tmp_path / "x.json"
