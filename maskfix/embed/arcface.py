@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from maskfix.base import (
+    CropLayout,
     DependencyError,
     EmbedderError,
     FloatArray,
     UInt8Array,
     arcface_layout,
+    canonical_layout,
 )
 from maskfix.embed.base import RawBatchEmbedder, fill_batch
 from maskfix.embed.onnx_network import check_device, first_line, onnx_sha256, providers
@@ -52,14 +54,17 @@ class ArcFaceEmbedder(RawBatchEmbedder):
             `models` of `insightface_root()` when it is not there.
         device: "auto", "cpu", "cuda" or "cuda:N". CUDA is used where onnxruntime offers it; `device` then says what
             came of it.
-        batch_size: Crops per call of the network, at least 1.
+        batch_size: Crops per call of the network, at least 1; a network of one batch size keeps its own, and one that
+            was exported for one face, whatever its input says, gets one at a time.
 
     Raises:
-        EmbedderError: If there is no such file or pack, the file is damaged, or it is no recogniser.
+        EmbedderError: If there is no such file or pack, the file is damaged or no recogniser, or insightface aligns no
+            pictures of the size of its input.
 
     Attributes:
         name: `arcface:` and the file's stem or the pack's name.
-        layout: ArcFace's crop at the network's input size.
+        layout: The crop that insightface cuts at the size of the network's input: ArcFace's at multiples of 112 pixels,
+            the one with a margin (`canonical_layout`) at multiples of 128.
         dimension: Length of the embedding.
         sha256: Hash of the ONNX file; with weights in files beside it, the hash of all their hashes.
         device: "cpu", "cuda" or "cuda:N", where the network runs.
@@ -70,6 +75,7 @@ class ArcFaceEmbedder(RawBatchEmbedder):
         check_device(device)
         super().__init__(batch_size)
         text = str(source)
+        self._asked = text, device, batch_size
         order = providers(device)
         if _is_path(text):
             self.path = Path(text).expanduser()
@@ -82,12 +88,18 @@ class ArcFaceEmbedder(RawBatchEmbedder):
             self.name = f"arcface:{text}"
         self.sha256 = onnx_sha256(self.path)
         self.device = session_device(self._model.session)
-        self.layout = arcface_layout(int(self._model.input_size[0]))
+        self.layout = _layout(self.path, int(self._model.input_size[0]))
         fixed = self._model.input_shape[0]
         #: Some exports take one batch size only; the last batch is then filled up.
         self._fixed = fixed if isinstance(fixed, int) and fixed > 0 else None
         self._batch_size = self._fixed or batch_size
-        self.dimension = self._probe()
+        self.dimension = self._probe(1)
+        if self._batch_size > 1 and not self._fixed and not self._takes_two():
+            self._fixed = self._batch_size = 1
+
+    def __reduce__(self) -> tuple[type[ArcFaceEmbedder], tuple[Any, ...]]:
+        """A pickled copy opens the file where it is unpickled: a session cannot be pickled."""
+        return type(self), self._asked
 
     def _run_raw(self, crops: UInt8Array) -> FloatArray:
         return self._run(crops, self._raw_model)
@@ -117,10 +129,30 @@ class ArcFaceEmbedder(RawBatchEmbedder):
             )
         return vectors[: len(crops)]
 
-    def _probe(self) -> int:
-        """Length of the embedding, from one grey crop: the file may leave it open."""
+    def _probe(self, count: int) -> int:
+        """Length of the embedding, from grey crops: the file may leave it open."""
         size = self.layout.size
-        return int(self._run(np.full((1, size, size, 3), 128, dtype=np.uint8)).shape[1])
+        return int(self._run(np.full((count, size, size, 3), 128, dtype=np.uint8)).shape[1])
+
+    def _takes_two(self) -> bool:
+        """Whether the network runs on two crops: some files leave the batch open, yet have a length in a layer."""
+        try:
+            self._probe(2)
+        except EmbedderError:
+            return False
+        return True
+
+
+def _layout(path: Path, size: int) -> CropLayout:
+    """Where `insightface.utils.face_align.estimate_norm` puts the five points at a recogniser's input size."""
+    if size % 112 == 0:
+        return arcface_layout(size)
+    if size % 128 == 0:
+        return canonical_layout(size)
+    raise EmbedderError(
+        f"{path}: takes {size}x{size} pictures, and insightface aligns multiples of 112 or 128 only; where you know "
+        "its crop, give onnx:PATH?layout=NAME"
+    )
 
 
 def _is_path(text: str) -> bool:

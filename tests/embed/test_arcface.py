@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import sys
 import threading
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
-from maskfix.base import EmbedderError, InputError, UInt8Array
+from maskfix.align import fit_layout
+from maskfix.base import EmbedderError, InputError, UInt8Array, arcface_layout
 from maskfix.embed import arcface
 from maskfix.embed.arcface import PACKS, ArcFaceEmbedder, insightface_root
 from maskfix.embed.base import Embedder, RawEmbedder, unit_rows
@@ -115,6 +118,35 @@ class TestEmbed:
         embedder = ArcFaceEmbedder(write_recogniser(tmp_path / "wide.onnx", size=224))
         assert embedder.layout.size == 224
         assert embedder.embed(_crops(2, 224)).shape == (2, 16)
+
+    @pytest.mark.parametrize("size", [112, 128, 224, 256])
+    def test_layout_is_that_of_insightface(self, tmp_path: Path, size: int) -> None:
+        layout = ArcFaceEmbedder(write_recogniser(tmp_path / "x.onnx", size=size)).layout
+        five = arcface_layout(112).array * [1.3, 1.2] + [20, -7]
+        expected = insightface.utils.face_align.estimate_norm(five.astype(np.float32), size)
+        np.testing.assert_allclose(fit_layout(five, layout), expected, atol=1e-3)
+
+    def test_size_that_insightface_does_not_align(self, tmp_path: Path) -> None:
+        with pytest.raises(EmbedderError, match=r"x\.onnx: takes 160x160 pictures, .* onnx:PATH\?layout=NAME$"):
+            ArcFaceEmbedder(write_recogniser(tmp_path / "x.onnx", size=160))
+
+    @pytest.mark.parametrize("last", ["", "Div"])
+    def test_pickle(self, tmp_path: Path, last: str) -> None:
+        embedder = ArcFaceEmbedder(write_recogniser(tmp_path / "x.onnx", last=last), "cpu", 3)
+        raw = embedder.embed_raw(_crops(2))
+        copy = pickle.loads(pickle.dumps(embedder))  # noqa: S301
+        np.testing.assert_array_equal(copy.embed_raw(_crops(2)), raw)
+        assert (copy.name, copy.sha256, copy._batch_size) == (embedder.name, embedder.sha256, 3)
+
+    def test_open_batch_but_made_for_one_face(self, tmp_path: Path) -> None:
+        path = write_recogniser(tmp_path / "x.onnx")
+        expected = ArcFaceEmbedder(path).embed(_crops(3))
+        model = onnx.load(path)
+        (flatten,) = (step for step in model.graph.node if step.op_type == "Flatten")
+        flatten.CopyFrom(onnx.helper.make_node("Reshape", ["pooled", "shape"], ["flat"]))
+        model.graph.initializer.append(onnx.helper.make_tensor("shape", onnx.TensorProto.INT64, [2], [1, 12]))
+        onnx.save(model, path)
+        np.testing.assert_allclose(ArcFaceEmbedder(path).embed(_crops(3)), expected, atol=1e-6)
 
     def test_no_crops(self, path: Path) -> None:
         embedder = ArcFaceEmbedder(path)
