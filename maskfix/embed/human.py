@@ -16,7 +16,6 @@ from torch.nn import functional
 from maskfix.base import EmbedderError, UInt8Array, arcface_layout, resolve_device
 from maskfix.embed.base import BatchEmbedder
 from maskfix.embed.tfjs import GraphModel
-from maskfix.weights import file_sha256
 
 
 class _Facts(NamedTuple):
@@ -64,7 +63,7 @@ class HumanNetwork(nn.Module):
 
     def __init__(self, path: str | Path, size: int | None = None) -> None:
         super().__init__()
-        path = Path(path)
+        path = Path(path).expanduser()
         if path.stem not in _KNOWN:
             raise EmbedderError(f"{path}: expected {' or '.join(f'{name}.json' for name in _KNOWN)}")
         facts = _KNOWN[path.stem]
@@ -75,6 +74,7 @@ class HumanNetwork(nn.Module):
         self.dimension = facts.dimension
         self._bgr_mean = facts.bgr_mean
         self._graph = GraphModel(path, facts.output, facts.maps)
+        self.sha256 = self._graph.sha256
         self.mean: Tensor
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None])
         self.eval().requires_grad_(False)
@@ -118,7 +118,7 @@ class HumanEmbedder(BatchEmbedder):
         name: `human:faceres` or `human:mobileface`.
         layout: ArcFace's crop at the network's size.
         dimension: Length of the embedding.
-        sha256: Hash of the JSON file's weight shard.
+        sha256: Hash of the weight shards that the JSON file names, one after another.
     """
 
     def __init__(self, path: str | Path, device: str = "auto", batch_size: int = 64) -> None:
@@ -128,10 +128,11 @@ class HumanEmbedder(BatchEmbedder):
         self.name = f"human:{self._network.name}"
         self.layout = arcface_layout(self._network.size)
         self.dimension = self._network.dimension
-        self.sha256 = file_sha256(Path(path).with_suffix(".bin"))
+        self.sha256 = self._network.sha256
 
     @torch.inference_mode()
     def _run(self, crops: UInt8Array) -> Tensor:
         pictures = torch.from_numpy(crops.copy()).to(self._device).permute(0, 3, 1, 2).float() / 255
-        embedded: Tensor = self._network(pictures).cpu()
+        with torch.autocast(self._device.type, enabled=False):  # a caller's would round the vectors
+            embedded: Tensor = self._network(pictures).cpu()
         return embedded

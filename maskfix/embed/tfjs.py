@@ -7,6 +7,7 @@ made of is read; any other node is refused by name.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,9 +62,13 @@ class GraphModel(nn.Module):
         super().__init__()
         self.path = Path(path)
         topology, table, shards = _read(self.path)
+        self.sha256 = hashlib.sha256(shards).hexdigest()
         weights = _weights(self.path, table, shards)
-        nodes = {row["name"]: _node(row) for row in topology if row["op"] not in ("Const", "Placeholder")}
-        self._input = next((row["name"] for row in topology if row["op"] == "Placeholder"), "")
+        try:
+            nodes = {row["name"]: _node(row) for row in topology if row["op"] not in ("Const", "Placeholder")}
+            self._input = next((row["name"] for row in topology if row["op"] == "Placeholder"), "")
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise EmbedderError(f"{self.path}: damaged, or no TensorFlow.js graph model") from error
         self.plan = _order(nodes, output, {self._input, *weights}, self.path)
         _fold(self.plan, weights)
         self._output = self.plan[-1].name
@@ -234,7 +239,7 @@ def _weights(path: Path, table: list[Any], data: bytes) -> dict[str, Tensor]:
             values = np.frombuffer(data, stored, count, at).reshape(row["shape"])
             at += count * stored.itemsize
             weights[row["name"]] = torch.from_numpy(values.astype(np.int64 if stored.kind == "i" else np.float32))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EmbedderError(f"{path}: its weights do not fit its weight table; fetch the package again") from error
     return weights
 
@@ -251,7 +256,7 @@ def _node(row: Any) -> _Node:
 def _order(nodes: dict[str, _Node], output: str, known: set[str], path: Path) -> list[_Node]:
     """The nodes that the output needs, each after its inputs."""
     plan: dict[str, _Node] = {}
-    stack = [output]
+    stack, begun = [output], set[str]()
     while stack:
         name = stack[-1]
         if name in known or name in plan:
@@ -261,9 +266,11 @@ def _order(nodes: dict[str, _Node], output: str, known: set[str], path: Path) ->
         if node is None or node.op not in _OPS:
             raise EmbedderError(f"{path}: node {name!r} ({node.op if node else 'missing'}) is none that maskfix reads")
         waiting = [item for item in node.inputs if item not in known and item not in plan]
-        if len(stack) > len(nodes):
-            raise EmbedderError(f"{path}: its graph runs in a circle")
         if waiting:
+            # Begun before and still in want of something: what it waits for waits for it.
+            if name in begun:
+                raise EmbedderError(f"{path}: its graph runs in a circle")
+            begun.add(name)
             stack.extend(waiting)
         else:
             plan[name] = node

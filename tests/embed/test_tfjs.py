@@ -183,3 +183,47 @@ class TestBadFiles:
         path = write_graph(tmp_path / "m.json", [node("a", "Relu", "b"), node("b", "Relu", "a")], {})
         with pytest.raises(EmbedderError, match="circle"):
             GraphModel(path, "a")
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_shortcuts(tmp_path: Path, swapped: bool) -> None:
+    """Residual blocks, whichever of their inputs comes first."""
+    nodes, last = [], "x"
+    for block in range(5):
+        ends = (last, f"c{block}") if swapped else (f"c{block}", last)
+        nodes += [node(f"c{block}", "Relu", last), node(f"r{block}", "Add", *ends)]
+        last = f"r{block}"
+    found = run(tmp_path, nodes, {}, last)
+    expected = ROWS
+    for _ in range(5):
+        expected = expected + np.maximum(expected, 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_hash__of_every_shard(tmp_path: Path) -> None:
+    path = write_graph(tmp_path / "m.json", [node("y", "Add", "x", "k")], {"k": draw(3)})
+    hashes = [GraphModel(path, "y").sha256]
+    for shard in ("m.1.bin", "m.bin"):
+        content = bytearray((tmp_path / shard).read_bytes())
+        content[0] ^= 1
+        (tmp_path / shard).write_bytes(content)
+        hashes.append(GraphModel(path, "y").sha256)
+    assert len(set(hashes)) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"modelTopology": {"node": [{}]}},
+        {"modelTopology": {"node": [3]}},
+        {"modelTopology": {"node": [{"name": "y", "op": "Relu", "input": ["x"], "attr": []}]}},
+        {"modelTopology": {"node": [{"name": "y", "op": "Relu", "attr": {"strides": {"list": {"i": ["x", "y"]}}}}]}},
+        {"modelTopology": {"node": [{"name": "y", "op": "Relu", "attr": {"strides": {"list": {"i": ["1"]}}}}]}},
+        {"weightsManifest": [{"paths": [], "weights": [3]}]},
+    ],
+)
+def test_malformed_json_is_one_line(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = write_graph(tmp_path / "m.json", [node("y", "Relu", "x")], {})
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(EmbedderError, match=r"m\.json: "):
+        GraphModel(path, "y")
