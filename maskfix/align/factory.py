@@ -26,10 +26,10 @@ def load_detector(name: str = "auto", device: str = "cpu") -> LandmarkDetector:
     Args:
         name: `mesh` (MediaPipe, 468 points), `mtcnn` (facenet-pytorch, five points), or `auto`: mesh where mediapipe
             is installed, else mtcnn.
-        device: `cpu` or `cuda`; used by mtcnn.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; used by mtcnn.
 
     Raises:
-        InputError: If the name is unknown.
+        InputError: If the name is unknown or the device is not there.
         DependencyError: If the package behind it is not installed.
     """
     check_choice("detector", name, _NAMES)

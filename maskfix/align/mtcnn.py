@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from maskfix.align.base import main_face, mask_points_from_five, nothing
-from maskfix.base import DoubleArray, FloatArray, Landmarks, UInt8Array, check_photo
+from maskfix.base import (
+    DependencyError,
+    DoubleArray,
+    FloatArray,
+    Landmarks,
+    UInt8Array,
+    check_photo,
+    resolve_device,
+)
 
 #: Thresholds of MTCNN's three stages, and the step of its picture pyramid, where it only has to guess. Chosen on 63
 #: masked UTKFace photographs, held out from training, on which it finds no face by its own (0.6, 0.7, 0.7 and 0.709):
@@ -28,18 +36,28 @@ class MtcnnDetector:
     face (facenet-pytorch issue 224).
 
     Args:
-        device: `cpu` or `cuda`.
+        device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
         min_confidence: Faces below this score in [0, 1] count as no face.
+
+    Raises:
+        InputError: If the device is not there.
+        DependencyError: If facenet-pytorch is not installed.
     """
 
     name = "mtcnn"
 
     def __init__(self, device: str = "cpu", min_confidence: float = 0.7) -> None:
-        from facenet_pytorch import MTCNN
-
+        try:
+            import torch
+            from facenet_pytorch import MTCNN
+        except ImportError as error:
+            raise DependencyError(f"detector mtcnn: pip install facenet-pytorch ({error})") from error
+        place = resolve_device(device)
         self.version = version("facenet-pytorch")
         self.min_confidence = min_confidence
-        self._mtcnn = MTCNN(keep_all=True, device=device, min_face_size=30)
+        # It draws weights at random before it loads its own; that would move the user's generator.
+        with torch.random.fork_rng(devices=[]):
+            self._mtcnn = MTCNN(keep_all=True, device=place, min_face_size=30)
 
     def detect(self, photos: Sequence[UInt8Array]) -> list[Landmarks]:
         """Find the main face of each photograph; see `LandmarkDetector.detect`."""

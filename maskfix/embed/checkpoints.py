@@ -116,11 +116,12 @@ def build_loaded(make: Callable[[], nn.Module], state: Mapping[str, Tensor], pat
         The network in evaluation mode, frozen.
 
     Raises:
-        EmbedderError: If a key is missing or too many, a shape differs, or a number is not finite.
+        EmbedderError: If a key is missing or too many, a shape or kind of number differs, or a number is not finite.
     """
     with torch.device("meta"):
         network = make()
-    wanted = {key: value.shape for key, value in network.state_dict().items()}
+    parts = network.state_dict()
+    wanted = {key: value.shape for key, value in parts.items()}
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     extra = [key for key in state if key not in wanted]
     for keys, complaint in ((missing, "it lacks"), (extra, "it has")):
@@ -132,6 +133,10 @@ def build_loaded(make: Callable[[], nn.Module], state: Mapping[str, Tensor], pat
             raise EmbedderError(
                 f"{path}: does not fit {what}: {key!r} has shape {tuple(value.shape)}, not {tuple(wanted[key])}"
             )
+        plain = value.layout == torch.strided and value.device.type == "cpu"
+        if not plain or value.is_complex() or value.is_floating_point() != parts[key].is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise EmbedderError(f"{path}: does not fit {what}: {key!r} is no dense tensor of real numbers ({kind})")
         if not bool(torch.isfinite(value).all()):
             raise EmbedderError(f"{path}: {key!r} holds NaN or infinity; fetch the file again")
     network.load_state_dict(dict(state), assign=True)

@@ -91,12 +91,16 @@ class FaceNetEmbedder(BatchEmbedder):
     def _run(self, crops: UInt8Array) -> Tensor:
         # Copied: torch takes no arrays whose strides run backwards.
         pictures = torch.from_numpy(crops.copy()).to(self._device).permute(0, 3, 1, 2).float()
-        embedded: Tensor = self.network((pictures - 127.5) / 128).cpu()
+        with torch.autocast(self._device.type, enabled=False):  # a caller's would round the vectors
+            embedded: Tensor = self.network((pictures - 127.5) / 128).cpu()
         return embedded
 
 
 def box_crop(photo: UInt8Array, box: Sequence[float] | NDArray[Any]) -> UInt8Array:
     """The crop that facenet-pytorch cuts by a detection box: margin 14, whole pixels, stretched to 160x160, not turned.
+
+    It is that of photographs given as arrays. PIL images facenet-pytorch stretches by another filter (bilinear instead of
+    by area), which moves pixels by half a grey level on average.
 
     Args:
         photo: `(H, W, 3)` uint8 RGB.

@@ -310,7 +310,8 @@ class LightCnnEmbedder(RawBatchEmbedder):
     def _run(self, crops: UInt8Array) -> Tensor:
         """One batch through the network."""
         grey = torch.from_numpy(grey_crops(crops))[:, None]
-        embedded: Tensor = self.network(grey.to(self._device).float() / 255).cpu()
+        with torch.autocast(self._device.type, enabled=False):  # a caller's would round the vectors
+            embedded: Tensor = self.network(grey.to(self._device).float() / 255).cpu()
         return embedded
 
 

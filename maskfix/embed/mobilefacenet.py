@@ -225,7 +225,9 @@ class MobileFaceNet(nn.Module):
         """
         path = Path(path)
         layers = _read_layers(path)
-        network = cls(_widths(path, layers))
+        # Drawn at random first, which would move the user's generator.
+        with torch.random.fork_rng(devices=[]):
+            network = cls(_widths(path, layers))
         convolutions = list(_walk(network))
         if len(convolutions) != len(layers):
             raise _unfit(path, f"{len(layers)} convolutions instead of {len(convolutions)}")

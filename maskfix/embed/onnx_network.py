@@ -81,8 +81,7 @@ class OnnxEmbedder(RawBatchEmbedder):
         check_device(device)
         check_choice("colour", colour, COLOURS)
         super().__init__(batch_size)
-        if not (all(math.isfinite(end) for end in value_range) and value_range[0] < value_range[1]):
-            raise InputError(f"value_range: expected two finite numbers, the lower first, got {value_range}")
+        _check_range(value_range)
         self.path = Path(path).expanduser()
         self.layout, self.name = layout, f"onnx:{self.path.stem}"
         self._range, self._colour = value_range, colour
@@ -228,14 +227,14 @@ def parse_spec(spec: str) -> tuple[Path, dict[str, str]]:
         raise EmbedderError(f"onnx:{spec}: a key is given twice")
     if "layout" not in options:
         raise EmbedderError(f"onnx:{spec}: says no layout; add ?layout=NAME, one of {', '.join(list_layouts())}")
-    return Path(path), options
+    return Path(path).expanduser(), options
 
 
 def parse_range(text: str) -> tuple[float, float]:
     """What the pixel values 0 and 255 become, from `LOW..HIGH`.
 
     Raises:
-        InputError: If it is none.
+        InputError: If it is none: both finite, the lower first.
 
     Example:
         >>> parse_range("-1..1")
@@ -243,9 +242,17 @@ def parse_range(text: str) -> tuple[float, float]:
     """
     low, _, high = text.partition("..")
     try:
-        return float(low), float(high)
+        ends = float(low), float(high)
     except ValueError as error:
         raise InputError(f"range: expected LOW..HIGH such as 0..1, got {text!r}") from error
+    _check_range(ends)
+    return ends
+
+
+def _check_range(ends: tuple[float, float]) -> None:
+    """Refuse what is no range of values."""
+    if not (all(math.isfinite(end) for end in ends) and ends[0] < ends[1]):
+        raise InputError(f"value_range: expected two finite numbers, the lower first, got {ends}")
 
 
 def _open(path: Path, order: list[Any]) -> Any:

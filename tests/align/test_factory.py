@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 
 from maskfix.align import list_detectors, load_detector
 from maskfix.align.mesh import MeshDetector
@@ -39,3 +40,20 @@ class TestWithoutMediapipe:
 
     def test_auto_takes_mtcnn(self) -> None:
         assert isinstance(load_detector("auto"), MtcnnDetector)
+
+
+class TestMtcnn:
+    def test_without_facenet_pytorch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
+        with pytest.raises(DependencyError, match="detector mtcnn: pip install facenet-pytorch"):
+            load_detector("mtcnn")
+
+    @pytest.mark.parametrize("device", ["bogus", "cuda:99"])
+    def test_device_that_is_not_there(self, device: str) -> None:
+        with pytest.raises(InputError, match="device"):
+            load_detector("mtcnn", device)
+
+    def test_draws_nothing(self) -> None:
+        before = torch.get_rng_state()
+        load_detector("mtcnn", "auto")
+        assert torch.equal(torch.get_rng_state(), before)

@@ -159,6 +159,10 @@ class TestBuildLoaded:
             ({"2.bias": torch.zeros(1)}, "does not fit tiny: it has '2.bias'$"),
             ({"0.bias": torch.zeros(4)}, r"does not fit tiny: '0.bias' has shape \(4,\), not \(3,\)$"),
             ({"0.bias": torch.full((3,), torch.inf)}, "'0.bias' holds NaN or infinity"),
+            ({"0.bias": torch.zeros(3, dtype=torch.int64)}, r"does not fit tiny: '0.bias' is no dense .* \(int64\)$"),
+            ({"0.bias": torch.zeros(3, dtype=torch.complex64)}, r".*'0.bias' is no dense .* real .* \(complex64\)$"),
+            ({"0.bias": torch.zeros(3).to_sparse()}, "does not fit tiny: '0.bias' is no dense tensor"),
+            ({"0.bias": torch.zeros(3, device="meta")}, "does not fit tiny: '0.bias' is no dense tensor"),
         ],
     )
     def test_does_not_fit(self, change: dict[str, Any], message: str) -> None:

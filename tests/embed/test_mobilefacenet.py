@@ -54,6 +54,11 @@ class TestFromOnnx:
         vectors = MobileFaceNet.from_onnx(onnx_path)(_faces(2))
         assert float(vectors[0] @ vectors[1]) < 0.999
 
+    def test_draws_nothing(self, small: Path) -> None:
+        before = torch.get_rng_state()
+        MobileFaceNet.from_onnx(small)
+        assert torch.equal(torch.get_rng_state(), before)
+
     def test_frozen_and_in_evaluation_mode(self, small: Path) -> None:
         network = MobileFaceNet.from_onnx(small)
         assert not network.training
