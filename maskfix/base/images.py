@@ -62,7 +62,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         raise ImageError(f"{path}: not a picture that can be read (JPEG, PNG, BMP, TIFF, WebP)") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: too large ({error}); scale it down first") from error
-    except (OSError, SyntaxError, ValueError, NotImplementedError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError) as error:
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"{path}: truncated or damaged picture ({error}); replace the file") from error

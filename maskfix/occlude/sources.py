@@ -237,7 +237,7 @@ def _read_template(section: _Section) -> Template:
             image = np.array(picture.convert("RGBA"), dtype=np.uint8)
     except UnidentifiedImageError as error:
         raise DatasetError(f"{path}: not a picture; a template is an RGBA PNG") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{path}: truncated or damaged template ({error}); replace the file") from error

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from maskfix.base import ImageError, InputError, UInt8Array, drop_leftovers, read_image, replacing, write_image
 
@@ -218,6 +218,18 @@ class TestReadImage:
             with pytest.raises(ImageError, match="scale it down first") as raised:
                 read_image(tmp_path / "a.png")
         assert "damaged" not in str(raised.value)
+
+    def test_damaged_avif_under_another_name(self, tmp_path: Path, astronaut: UInt8Array) -> None:
+        """Pillow goes by content, and tells of some damage by a RuntimeError."""
+        if not features.check("avif"):
+            pytest.skip("this Pillow reads no AVIF")
+        Image.fromarray(astronaut[::16, ::16]).save(tmp_path / "a.avif")
+        whole = (tmp_path / "a.avif").read_bytes()
+        path, refused = tmp_path / "a.jpg", 0
+        for at in range(0, min(400, len(whole)), 2):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+            refused += bool(refusal(path))
+        assert refused
 
     def test_every_refusal_is_one_line(self, tmp_path: Path, astronaut: UInt8Array) -> None:
         """Byte by byte damage: a picture or an ImageError of one line, nothing else."""
