@@ -18,7 +18,8 @@ def generator_for(image_id: str, role: str, seed: int) -> np.random.Generator:
     of the triple alone.
 
     Args:
-        image_id: What names the picture in its data set, for example `Aaron_Peirsol/Aaron_Peirsol_0001`.
+        image_id: What names the picture in its data set, for example `Aaron_Peirsol/Aaron_Peirsol_0001`; bytes that are
+            no UTF-8 as `os.fsdecode` gives them.
         role: What the picture is used for, for example `probe` or `train`.
         seed: Seed of the whole run, any integer.
 
@@ -29,7 +30,7 @@ def generator_for(image_id: str, role: str, seed: int) -> np.random.Generator:
     """
     # The lengths keep ("ab", "c") and ("a", "bc") apart whatever the texts hold.
     text = f"{len(image_id)}:{image_id}|{len(role)}:{role}|{int(seed)}"
-    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    digest = hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 

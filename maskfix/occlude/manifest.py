@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from maskfix.base import DatasetError, FloatArray, replacing
 
 _POINT_COLUMNS = tuple(f"{letter}_{axis}" for letter in "abcdef" for axis in "xy")
+# File names may hold bytes that are no UTF-8.
+_TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape"}
 _COLUMNS = ("image", "role", "kind", "colour", "seed", "ok", "reason", *_POINT_COLUMNS)
 
 
@@ -48,7 +50,7 @@ def write_manifest(path: str | Path, records: Iterable[OcclusionRecord]) -> None
         path: The file to write; its folder is made if it is missing.
         records: The records.
     """
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", **_TEXT) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for record in records:
@@ -66,7 +68,7 @@ def read_manifest(path: str | Path) -> list[OcclusionRecord]:
         raise DatasetError(f"{path}: no such manifest")
     records = []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(newline="", **_TEXT) as file:
             reader = csv.reader(file, strict=True)
             if tuple(next(reader, ())) != _COLUMNS:
                 raise DatasetError(f"{path}: is no manifest of masks; its first line should be {','.join(_COLUMNS)}")

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -41,3 +42,9 @@ def test_draw_kind__own_list() -> None:
     assert draw_kind("x", "y", 0, kinds=["N95"]) == "N95"
     with pytest.raises(InputError, match="at least one"):
         draw_kind("x", "y", 0, kinds=[])
+
+
+def test_generator_for__names_that_are_no_utf8() -> None:
+    """File names as Python reads them on Linux."""
+    first, other = (generator_for(os.fsdecode(name), "probe", 0).random() for name in (b"caf\xe9", b"caf\xe8"))
+    assert first != other

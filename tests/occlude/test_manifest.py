@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,10 @@ def test_read_manifest__errors(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(DatasetError, match="is no manifest"):
         read_manifest(path)
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    record = OcclusionRecord(os.fsdecode(b"caf\xe9"), "probe", "N95", None, 0, None, False, "no face found")
+    write_manifest(tmp_path / "m.csv", [record])
+    assert read_manifest(tmp_path / "m.csv") == [record]
+    assert b"caf\xe9" in (tmp_path / "m.csv").read_bytes()

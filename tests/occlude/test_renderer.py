@@ -245,3 +245,26 @@ def test_occlude__mean_colours_of_the_drawn_templates(kind: str) -> None:
     result = DRAWN.occlude(grey(NEUTRAL, 384), FRONT * 3, kind)
     mean = result.image[result.alpha > 0.5].mean(axis=0)
     assert np.abs(mean - EXPECTED[kind]).max() < 9.0
+
+
+@pytest.mark.parametrize(("colour", "luminance"), [((250, 100, 0), 133.45), ((0, 100, 250), 87.2), ((0, 90, 0), 52.83)])
+def test_brightness_gain__weighs_channels(colour: tuple[int, int, int], luminance: float) -> None:
+    photo = np.broadcast_to(np.array(colour, np.uint8), (128, 128, 3))
+    expected = max((luminance / NEUTRAL_LUMINANCE) ** 0.75, BRIGHTNESS_RANGE[0])
+    assert brightness_gain(photo, FRONT.astype(np.float64)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.25, 0.125])
+def test_shrink__points_stay_where_they_are_in_the_picture(scale: float) -> None:
+    image = np.zeros((80, 160, 4), np.uint8)
+    image[16:40, 64:96] = 255
+    mip = renderer._shrink(image, np.tile([79.5, 27.5], (6, 1)), scale)
+    rows, columns = np.indices(mip.image.shape[:2])
+    alpha = mip.image[..., 3] / mip.image[..., 3].sum()
+    np.testing.assert_allclose(mip.points[0], [(alpha * columns).sum(), (alpha * rows).sum()], atol=1e-4)
+
+
+def test_occlude__more_pixels_than_opencv_counts() -> None:
+    photo = np.zeros((1100, 33_000, 3), np.uint8)
+    with pytest.raises(InputError, match="photo: a mask of more than 32766 pixels across; scale the photo down first"):
+        DRAWN.occlude(photo, FRONT * np.float32([250, 9]), "N95")
