@@ -16,6 +16,7 @@ from maskfix.base import (
     UInt8Array,
     arcface_layout,
     canonical_layout,
+    check_crops,
     check_photo,
     check_shape,
 )
@@ -208,7 +209,7 @@ def recrop(crops: UInt8Array, layout: CropLayout) -> UInt8Array:
     What the layout shows beyond the canonical crop is its reflection, as beyond the photograph in prepared faces.
 
     Args:
-        crops: `(N, S, S, 3)` uint8 RGB in the canonical layout, N at least 1.
+        crops: `(N, S, S, 3)` uint8 RGB in the canonical layout; N may be 0.
         layout: Where to bring them.
 
     Returns:
@@ -221,8 +222,12 @@ def recrop(crops: UInt8Array, layout: CropLayout) -> UInt8Array:
         >>> recrop(np.full((2, 128, 128, 3), 7, np.uint8), arcface_layout(112)).shape
         (2, 112, 112, 3)
     """
+    check_crops("crops", crops)
     matrix = fit_layout(canonical_layout(crops.shape[1]).array, layout)
-    return np.stack([warp(crop, matrix, layout.size, border="reflect") for crop in crops])
+    moved = np.empty((len(crops), layout.size, layout.size, 3), np.uint8)
+    for row, crop in enumerate(crops):
+        moved[row] = warp(crop, matrix, layout.size, border="reflect")
+    return moved
 
 
 def paste(photo: UInt8Array, crop: UInt8Array, matrix: NDArray[Any], weight: FloatArray) -> UInt8Array:

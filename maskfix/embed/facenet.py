@@ -99,8 +99,8 @@ class FaceNetEmbedder(BatchEmbedder):
 def box_crop(photo: UInt8Array, box: Sequence[float] | NDArray[Any]) -> UInt8Array:
     """The crop that facenet-pytorch cuts by a detection box: margin 14, whole pixels, stretched to 160x160, not turned.
 
-    It is that of photographs given as arrays. PIL images facenet-pytorch stretches by another filter (bilinear instead of
-    by area), which moves pixels by half a grey level on average.
+    It is that of photographs given as arrays. PIL images facenet-pytorch stretches by another filter (bilinear instead
+    of by area), which moves pixels by half a grey level on average.
 
     Args:
         photo: `(H, W, 3)` uint8 RGB.

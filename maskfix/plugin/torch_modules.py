@@ -262,6 +262,8 @@ def box_landmarks(
     # facenet-pytorch cuts whole pixels, towards zero, and nothing outside the photograph.
     low = np.maximum(sides[:, :2] - extra, 0).astype(int)
     high = np.minimum(sides[:, 2:] + extra, photo_size).astype(int)
+    if not (high > low).all():
+        raise InputError("box: shows less than a pixel of the photo")
     factor = size / (high - low)
     moved: DoubleArray = (five - low[:, None] + 0.5) * factor[:, None] - 0.5
     return moved

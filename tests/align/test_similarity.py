@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -9,8 +11,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from maskfix.align import align, estimate_similarity, invert_affine, paste, transform_points, warp
-from maskfix.base import DoubleArray, InputError, UInt8Array, arcface_layout
+from maskfix.align import (
+    align,
+    estimate_similarity,
+    fit_layout,
+    invert_affine,
+    paste,
+    recrop,
+    transform_points,
+    warp,
+)
+from maskfix.base import DoubleArray, InputError, UInt8Array, arcface_layout, canonical_layout
 from tests.align.faces import five_points, noise, similarities, similarity, smooth
 from tests.reference import align as slow
 
@@ -332,3 +343,18 @@ class TestPaste:
     def test_refused(self, crop: np.ndarray, matrix: np.ndarray, weight: np.ndarray, message: str) -> None:
         with pytest.raises(InputError, match=message):
             paste(noise(20, 20), crop, matrix, weight.astype(np.float32))
+
+
+class TestRecrop:
+    def test_as_warped_one_by_one(self) -> None:
+        crops = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
+        layout = arcface_layout(112)
+        matrix = fit_layout(canonical_layout(128).array, layout)
+        expected = [warp(crop, matrix, 112, border="reflect") for crop in crops]
+        np.testing.assert_array_equal(recrop(crops, layout), expected)
+        assert recrop(crops[:0], layout).shape == (0, 112, 112, 3)
+
+    @pytest.mark.parametrize("crops", [None, [1], np.zeros(4, np.uint8), np.zeros((2, 128, 100, 3), np.uint8)])
+    def test_bad_input(self, crops: Any) -> None:
+        with pytest.raises(InputError, match="crops"):
+            recrop(crops, arcface_layout(112))

@@ -379,3 +379,8 @@ def test_where_facenets_crops_have_the_landmarks(shared: Any) -> None:
             offsets.append(np.linalg.norm(carried[0] - load_layout("facenet").array, axis=1))
     assert len(offsets) >= 8
     assert np.median(offsets) < 16
+
+
+def test_box_landmarks__box_without_a_pixel() -> None:
+    with pytest.raises(InputError, match="box: shows less than a pixel"):
+        box_landmarks(np.full((1, 5, 2), 3.0), np.array([[3.2, 3.2, 3.4, 3.4]]), (100, 100))
