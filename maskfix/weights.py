@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskfix.base import WeightsError, replacing
+from maskfix.base import InputError, WeightsError, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,6 +100,25 @@ def read_manifest(folder: str | Path) -> list[WeightsRow]:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(f"{path}: damaged manifest ({error}); restore it from the repository") from error
+
+
+def manifest_row(name: str, folder: str | Path) -> WeightsRow:
+    """One row of a folder's manifest.
+
+    Args:
+        name: `arch.tag` of the row.
+        folder: Weights folder with `manifest.json`.
+
+    Raises:
+        InputError: If the folder has no manifest, or the manifest no such row.
+        WeightsError: If the manifest is damaged.
+    """
+    rows = {row.name: row for row in read_manifest(folder)}
+    if not rows:
+        raise InputError(f"{Path(folder) / MANIFEST}: names no weights; name the folder of a checkout")
+    if name not in rows:
+        raise InputError(f"{name}: not in {Path(folder) / MANIFEST}; known: {', '.join(rows)}")
+    return rows[name]
 
 
 def _row(path: Path, item: Mapping[str, Any]) -> WeightsRow:

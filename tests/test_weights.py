@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 from maskfix import weights
-from maskfix.base import WeightsError
+from maskfix.base import InputError, WeightsError
 from maskfix.weights import (
     WeightsRow,
     add_to_manifest,
     file_sha256,
     list_weights,
     load_weights,
+    manifest_row,
     read_manifest,
     save_weights,
 )
@@ -251,3 +252,12 @@ class TestManifest:
         with pytest.raises(WeightsError, match=r"manifest\.json: ") as raised:
             list_weights()
         assert "\n" not in str(raised.value)
+
+
+def test_manifest_row(folder: Path, tmp_path: Path) -> None:
+    known = [_add(folder, "net.a"), _add(folder, "net.b", 1)]
+    assert [manifest_row(row.name, folder) for row in known] == known
+    with pytest.raises(InputError, match=r"net\.z: not in .*manifest\.json; known: net\."):
+        manifest_row("net.z", folder)
+    with pytest.raises(InputError, match=r"manifest\.json: names no weights; name the folder of a checkout"):
+        manifest_row("net.z", tmp_path / "elsewhere")

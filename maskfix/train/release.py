@@ -20,7 +20,7 @@ from maskfix.train.config import ViewConfig
 from maskfix.train.early import PICTURES, EarlyLookFigures, fit_early_look
 from maskfix.train.sources import checkout_commit
 from maskfix.train.views import OccludedViews, open_occluders
-from maskfix.weights import add_to_manifest, load_weights, read_manifest, save_weights
+from maskfix.weights import add_to_manifest, load_weights, manifest_row, save_weights
 
 HELD_OUT = 0.02
 """Share of the faces that set an early look's limit, where the weights do not say what they were trained without."""
@@ -98,10 +98,7 @@ def add_early_look(
         WeightsError: If the weights cannot be read.
     """
     folder = Path(folder)
-    rows = {row.name: row for row in read_manifest(folder)}
-    if name not in rows:
-        raise InputError(f"{name}: not in {folder}/manifest.json; known: {', '.join(rows)}")
-    path = folder / rows[name].file
+    path = folder / manifest_row(name, folder).file
     state, row = load_weights(path)
     network = create_network(row.arch).eval().requires_grad_(False)
     own, _ = split_early_look(state, network.config)

@@ -10,7 +10,7 @@ from typing import Any
 
 from maskfix.base import InputError
 from maskfix.model_card import write_cards
-from maskfix.weights import add_to_manifest, read_manifest
+from maskfix.weights import add_to_manifest, manifest_row
 
 _HELD_OUT = {"psnr": "PSNR, dB", "psnr_masked": "PSNR inside, dB", "ssim": "SSIM", "sharpness": "sharpness inside"}
 _METHODS = ("clean", "masked", "completed", "fused", "clean_completed")
@@ -36,10 +36,7 @@ def record_scores(
             another protocol than the card's LFW rows are of.
     """
     folder = Path(folder)
-    rows = {row.name: row for row in read_manifest(folder)}
-    if name not in rows:
-        raise InputError(f"{name}: not in {folder}/manifest.json; known: {', '.join(rows)}")
-    row = rows[name]
+    row = manifest_row(name, folder)
     scores: dict[str, Any] = dict(row.scores)
     for path in reports:
         report = _read(Path(path))
