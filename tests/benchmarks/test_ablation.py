@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -348,3 +349,17 @@ def test_as_columns__dictionaries_by_name() -> None:
     found = as_columns(Figures())  # type: ignore[arg-type]
     assert list(found) == ["image", "psnr", "similarity_after|j"]
     assert found["image"].tolist() == ["a", "b"]
+
+
+def test_evaluation_key__all_that_a_judge_declares(tmp_path: Path) -> None:
+    """Kept figures of one ONNX file are not those of the same file read with another range."""
+    (tmp_path / "x.pt").write_bytes(b"x")
+    faces: Any = SimpleNamespace(held_out=np.arange(2), record={"masks": {}})
+
+    def key(declared: str) -> str:
+        judge = MiddleEmbedder()
+        judge.declared = declared  # type: ignore[attr-defined]
+        job: Any = SimpleNamespace(judges={"a": judge}, base=SimpleNamespace(seed=0))
+        return ablation_runs._evaluation_key(job, faces, tmp_path / "x.pt")
+
+    assert key("range=0.0..1.0") == key("range=0.0..1.0") != key("range=-1.0..1.0")

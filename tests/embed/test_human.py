@@ -147,3 +147,9 @@ def test_real_networks_know_a_face_again(name: str) -> None:
     network = HumanNetwork(REAL / f"{name}.json")
     maps = network.forward_features(torch.rand(1, 3, network.size, network.size))[1]
     assert [network.size // x.shape[-1] for x in maps] == [4, 8, 16]
+
+
+def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mobileface(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert HumanEmbedder("~/mobileface.json", "cpu").dimension == 256

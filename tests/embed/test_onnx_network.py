@@ -259,3 +259,9 @@ def test_describe_embedder__all_that_was_declared(tmp_path: Path) -> None:
     told = [describe_embedder(OnnxEmbedder.from_spec(_spec(path, **spec), device="cpu")) for spec in [*specs, specs[0]]]
     assert len(set(told)) == len(specs)
     assert told[-1] == told[0] == f"onnx:m {onnx_sha256(path)} arcface_16 raw range=-1.0..1.0 colour=rgb output=y0"
+
+
+def test_parse_spec__home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell expands no ~ behind a colon."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_spec("~/m.onnx?layout=arcface_112")[0] == tmp_path / "m.onnx"
