@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.base import CropLayout, FloatArray, InputError, UInt8Array, check_crops
+from maskfix.base import CropLayout, EmbedderError, FloatArray, InputError, UInt8Array, check_crops
 
 
 @runtime_checkable
@@ -152,6 +152,25 @@ class BatchEmbedder:
 
 class RawBatchEmbedder(BatchEmbedder):
     """A recogniser whose network gives vectors of a length of their own; a `RawEmbedder`."""
+
+    _fixed: int | None = None
+    """The only batch size that the network takes, for `fill_batch`; None takes any."""
+
+    def _ask_network(self, fixed: Any) -> None:
+        """Find by grey crops what a file may leave open: the length of the vectors, and whether it takes more than one.
+
+        Args:
+            fixed: Length of its batch axis as the file has it; what is no number above zero is open.
+        """
+        self._fixed = fixed if isinstance(fixed, int) and fixed > 0 else None
+        self._batch_size = self._fixed or self._batch_size
+        grey = np.full((2, self.layout.size, self.layout.size, 3), 128, dtype=np.uint8)
+        self.dimension = int(self._run(grey[:1]).shape[1])
+        if self._batch_size > 1 and not self._fixed:
+            try:
+                self._run(grey)
+            except EmbedderError:  # some files leave the batch open, yet have a length in a layer
+                self._fixed = self._batch_size = 1
 
     def embed_raw(self, crops: UInt8Array) -> FloatArray:
         """As `embed`, without scaling to unit length.

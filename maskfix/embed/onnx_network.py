@@ -90,14 +90,9 @@ class OnnxEmbedder(RawBatchEmbedder):
         self.device = session_device(self._session)
         self._output = self._find_output(output)
         fixed = self._check_input()
-        self._fixed = fixed if isinstance(fixed, int) and fixed > 0 else None
-        self._batch_size = self._fixed or batch_size
         self.sha256 = onnx_sha256(self.path)
         self.declared = f"range={value_range[0]!r}..{value_range[1]!r} colour={colour} output={self._output}"
-        grey = np.full((2, layout.size, layout.size, 3), 128, dtype=np.uint8)
-        self.dimension = int(self._run(grey[:1]).shape[1])
-        if self._batch_size > 1 and not self._fixed and not self._takes(grey):
-            self._fixed = self._batch_size = 1
+        self._ask_network(fixed)
 
     @classmethod
     def from_spec(cls, spec: str, device: str = "auto", batch_size: int = 64) -> OnnxEmbedder:
@@ -152,14 +147,6 @@ class OnnxEmbedder(RawBatchEmbedder):
         if not np.isfinite(vectors).all():
             raise EmbedderError(f"{self.path}: the recogniser gave numbers that are not finite")
         return vectors.reshape(len(filled), -1)[: len(crops)]
-
-    def _takes(self, crops: UInt8Array) -> bool:
-        """Whether the network runs on so many crops: some files leave the batch open, yet have a length in a layer."""
-        try:
-            self._run(crops)
-        except EmbedderError:
-            return False
-        return True
 
     def _prepare(self, crops: UInt8Array) -> NDArray[Any]:
         """Crops as the network wants them."""
