@@ -305,7 +305,7 @@ def _named_failures(features: IjbFeatures) -> dict[str, dict[str, str]]:
         group = named["not_masked" if features.flags[unit] & Flag.NOT_MASKED else "no_face"]
         name = str(features.units.image[unit])
         if name in group:  # another face of that picture
-            group[name] += "" if reason in group[name] else f"; {reason}"
+            group[name] += "" if reason in group[name].split("; ") else f"; {reason}"
         elif len(group) < _MOST_NAMED:
             group[name] = reason
     return named

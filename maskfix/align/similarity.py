@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskfix.base import (
+    LONGEST_SIDE,
     CropLayout,
     DoubleArray,
     FloatArray,
@@ -22,8 +23,6 @@ from maskfix.base import (
 )
 
 _BORDERS = {"constant": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT_101, "replicate": cv2.BORDER_REPLICATE}
-# OpenCV counts the pixels of a side in 16 bits with a sign when it warps.
-_LONGEST = 32_766
 # Rows take the middle of the eyes and the middle of the mouth from the five points.
 _MIDDLES = np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 0, 0.5, 0.5]])
 # A detector's box stays with the head when the nose turns away from the middle of eyes and mouth: its centre moves
@@ -176,8 +175,10 @@ def warp(photo: UInt8Array, matrix: NDArray[Any], size: int, border: str = "cons
     """
     check_photo("photo", photo)
     check_shape("matrix", matrix, (2, 3))
-    if max(photo.shape[:2]) > _LONGEST:
-        raise InputError(f"photo: {photo.shape[1]}x{photo.shape[0]} has a side of more than {_LONGEST} pixels; cut it")
+    if max(photo.shape[:2]) > LONGEST_SIDE:
+        raise InputError(
+            f"photo: {photo.shape[1]}x{photo.shape[0]} has a side of more than {LONGEST_SIDE} pixels; cut it"
+        )
     if border not in _BORDERS:
         raise InputError(f"border: {border!r} is unknown; known: {', '.join(_BORDERS)}")
     crop = cv2.warpAffine(photo, np.asarray(matrix, np.float64), (size, size), borderMode=_BORDERS[border])

@@ -21,12 +21,13 @@ from maskfix.base.errors import (
     MaskfixError,
     WeightsError,
 )
-from maskfix.base.images import MAX_PIXELS, drop_leftovers, read_image, replacing, write_image
-from maskfix.base.layouts import ARCFACE_112, CropLayout, arcface_layout, canonical_layout
+from maskfix.base.images import LONGEST_SIDE, MAX_PIXELS, drop_leftovers, read_image, replacing, write_image
+from maskfix.base.layouts import ARCFACE_112, CropLayout, arcface_layout, canonical_layout, insightface_layout
 from maskfix.base.types import BoolArray, Completion, DoubleArray, FloatArray, Landmarks, Occluded, UInt8Array
 
 __all__ = [
     "ARCFACE_112",
+    "LONGEST_SIDE",
     "MAX_PIXELS",
     "UNREADABLE_ARRAYS",
     "BoolArray",
@@ -55,6 +56,7 @@ __all__ = [
     "check_range",
     "check_shape",
     "drop_leftovers",
+    "insightface_layout",
     "read_image",
     "replacing",
     "resolve_device",

@@ -22,6 +22,9 @@ from maskfix.base.types import UInt8Array
 MAX_PIXELS = 64_000_000
 """Pictures with more pixels are refused before they are decoded (0.2 GB as RGB)."""
 
+LONGEST_SIDE = 32_766
+"""OpenCV counts the pixels of a side in 16 bits with a sign when it warps."""
+
 # What a temporary name keeps of a file's own: a name has at most 255 bytes, on some encrypted file systems 143.
 _KEPT_BYTES = 100
 _TEMPORARY = re.compile(r"(\..*)\.maskfix-[0-9a-f]{12}(\.[^.]*)?", re.DOTALL)

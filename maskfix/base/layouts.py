@@ -91,3 +91,20 @@ def canonical_layout(size: int) -> CropLayout:
     """
     scale = size / 128
     return CropLayout(f"canonical_{size}", size, tuple(((x + 8) * scale, y * scale) for x, y in ARCFACE_112))
+
+
+def insightface_layout(size: int) -> CropLayout | None:
+    """The crop that `insightface.utils.face_align` cuts for a recogniser of this input size; None where it cuts none.
+
+    Args:
+        size: Side of the crop in pixels.
+
+    Example:
+        >>> insightface_layout(224) == arcface_layout(224), insightface_layout(256) == canonical_layout(256)
+        (True, True)
+        >>> insightface_layout(160) is None
+        True
+    """
+    if size % 112 == 0:
+        return arcface_layout(size)
+    return canonical_layout(size) if size % 128 == 0 else None

@@ -21,8 +21,7 @@ from maskfix.base import (
     EmbedderError,
     FloatArray,
     UInt8Array,
-    arcface_layout,
-    canonical_layout,
+    insightface_layout,
 )
 from maskfix.embed.base import RawBatchEmbedder, fill_batch
 from maskfix.embed.onnx_network import check_device, first_line, onnx_sha256, providers
@@ -89,13 +88,7 @@ class ArcFaceEmbedder(RawBatchEmbedder):
         self.sha256 = onnx_sha256(self.path)
         self.device = session_device(self._model.session)
         self.layout = _layout(self.path, int(self._model.input_size[0]))
-        fixed = self._model.input_shape[0]
-        #: Some exports take one batch size only; the last batch is then filled up.
-        self._fixed = fixed if isinstance(fixed, int) and fixed > 0 else None
-        self._batch_size = self._fixed or batch_size
-        self.dimension = self._probe(1)
-        if self._batch_size > 1 and not self._fixed and not self._takes_two():
-            self._fixed = self._batch_size = 1
+        self._ask_network(self._model.input_shape[0])
 
     def __reduce__(self) -> tuple[type[ArcFaceEmbedder], tuple[Any, ...]]:
         """A pickled copy opens the file where it is unpickled: a session cannot be pickled."""
@@ -129,30 +122,16 @@ class ArcFaceEmbedder(RawBatchEmbedder):
             )
         return vectors[: len(crops)]
 
-    def _probe(self, count: int) -> int:
-        """Length of the embedding, from grey crops: the file may leave it open."""
-        size = self.layout.size
-        return int(self._run(np.full((count, size, size, 3), 128, dtype=np.uint8)).shape[1])
-
-    def _takes_two(self) -> bool:
-        """Whether the network runs on two crops: some files leave the batch open, yet have a length in a layer."""
-        try:
-            self._probe(2)
-        except EmbedderError:
-            return False
-        return True
-
 
 def _layout(path: Path, size: int) -> CropLayout:
-    """Where `insightface.utils.face_align.estimate_norm` puts the five points at a recogniser's input size."""
-    if size % 112 == 0:
-        return arcface_layout(size)
-    if size % 128 == 0:
-        return canonical_layout(size)
-    raise EmbedderError(
-        f"{path}: takes {size}x{size} pictures, and insightface aligns multiples of 112 or 128 only; where you know "
-        "its crop, give onnx:PATH?layout=NAME"
-    )
+    """The crop that insightface cuts for a recogniser of this input size."""
+    layout = insightface_layout(size)
+    if layout is None:
+        raise EmbedderError(
+            f"{path}: takes {size}x{size} pictures, and insightface aligns multiples of 112 or 128 only; where you "
+            "know its crop, give onnx:PATH?layout=NAME"
+        )
+    return layout
 
 
 def _is_path(text: str) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from maskfix.base import DoubleArray, FloatArray, InputError, Occluded, UInt8Array, check_photo
+from maskfix.base import LONGEST_SIDE, DoubleArray, FloatArray, InputError, Occluded, UInt8Array, check_photo
 from maskfix.occlude.kinds import MaskKind, parse_kind
 from maskfix.occlude.quads import OUTLINE, check_points, choose_view, half_maps, shoelace
 from maskfix.occlude.sources import TemplateSource, View, drawn_templates, folder_templates
@@ -32,8 +32,6 @@ _MAX_LEVEL = 14
 _PAD = 2
 # How far a mask may reach beyond the box of its six points, in sizes of that box: bounds the region that is warped.
 _REACH = 0.75
-# OpenCV counts the pixels of a side in 16 bits with a sign when it warps.
-_LONGEST = 32_766
 
 
 class _Mip(NamedTuple):
@@ -121,8 +119,8 @@ class Occluder:
         image = photo.copy()
         alpha = np.zeros((height, width), dtype=np.float32)
         region = _region(target, height, width)
-        if max(region.right - region.left, region.bottom - region.top) > _LONGEST:
-            raise InputError(f"photo: a mask of more than {_LONGEST} pixels across; scale the photo down first")
+        if max(region.right - region.left, region.bottom - region.top) > LONGEST_SIDE:
+            raise InputError(f"photo: a mask of more than {LONGEST_SIDE} pixels across; scale the photo down first")
         if not region.empty:
             layer = _warp(mip, target, region)
             opacity = np.clip(layer[..., 3], 0.0, 1.0)

@@ -18,9 +18,9 @@ from maskfix.base import (
     DoubleArray,
     InputError,
     UInt8Array,
-    arcface_layout,
     canonical_layout,
     check_photo,
+    insightface_layout,
 )
 from maskfix.deocclude import Deoccluder, Recut
 from maskfix.plugin.arrays import completion_device
@@ -264,11 +264,12 @@ class CompletedRecogniser:
     def _layout(self) -> CropLayout:
         """Where insightface puts the five points at the recogniser's input size."""
         width, height = self.recogniser.input_size
-        if width == height and width % 112 == 0:
-            return arcface_layout(int(width))
-        if width == height and width % 128 == 0:
-            return canonical_layout(int(width))
-        raise InputError(f"recogniser: input of {width}x{height}, and insightface aligns multiples of 112 or 128 only")
+        layout = insightface_layout(int(width)) if width == height else None
+        if layout is None:
+            raise InputError(
+                f"recogniser: input of {width}x{height}, and insightface aligns multiples of 112 or 128 only"
+            )
+        return layout
 
     def _device(self) -> str:
         """Where the recogniser runs."""
