@@ -304,7 +304,7 @@ def save_weights(
 
 
 def add_to_manifest(row: WeightsRow, folder: str | Path | None = None) -> None:
-    """Add a row to a folder's manifest; a row of the same name is replaced.
+    """Add a row to the end of a folder's manifest, where the network's bare name finds it; one of its name goes.
 
     Args:
         row: The row; its file must lie in the folder.
@@ -314,12 +314,33 @@ def add_to_manifest(row: WeightsRow, folder: str | Path | None = None) -> None:
         WeightsError: If the file is missing or has another hash, or the manifest is damaged.
     """
     folder = checkout_folder() if folder is None else Path(folder)
-    path = folder / MANIFEST
-    _row(path, asdict(row))
+    _check_file(row, folder)
+    _write_manifest(folder / MANIFEST, [*(old for old in read_manifest(folder) if old.name != row.name), row])
+
+
+def replace_in_manifest(row: WeightsRow, folder: str | Path | None = None) -> None:
+    """Put a row in the place of that of its name: what is said of weights changes, not which ones are the newest.
+
+    Args:
+        row: The row; its file must lie in the folder.
+        folder: The folder; that of the checkout when None.
+
+    Raises:
+        InputError: If no row has its name.
+        WeightsError: If the file is missing or has another hash, or the manifest is damaged.
+    """
+    folder = checkout_folder() if folder is None else Path(folder)
+    _check_file(row, folder)
+    manifest_row(row.name, folder)
+    _write_manifest(folder / MANIFEST, [row if old.name == row.name else old for old in read_manifest(folder)])
+
+
+def _check_file(row: WeightsRow, folder: Path) -> None:
+    """Refuse a row that is none, or whose file is not the one that it is of."""
+    _row(folder / MANIFEST, asdict(row))
     digest = file_sha256(folder / row.file)
     if digest != row.sha256:
         raise WeightsError(f"{folder / row.file}: sha256 is {digest[:12]}..., the row says {row.sha256[:12]}...")
-    _write_manifest(path, [*(old for old in read_manifest(folder) if old.name != row.name), row])
 
 
 def _write_manifest(path: Path, rows: Sequence[WeightsRow]) -> None:

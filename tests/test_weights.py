@@ -21,6 +21,7 @@ from maskfix.weights import (
     load_weights,
     manifest_row,
     read_manifest,
+    replace_in_manifest,
     save_weights,
 )
 
@@ -234,6 +235,21 @@ class TestManifest:
         with pytest.raises(WeightsError, match="cannot be read"):
             add_to_manifest(dataclasses.replace(row, file="none.safetensors"), folder)
         assert not (folder / "manifest.json").exists()
+
+    def test_what_is_said_of_a_row_does_not_make_it_the_newest(self, folder: Path) -> None:
+        first, second = _add(folder, "net.a", seed=1), _add(folder, "net.b", seed=2)
+        told = dataclasses.replace(first, notes="told")
+        replace_in_manifest(told, folder)
+        assert read_manifest(folder) == [told, second]
+        assert load_weights("net")[1] == second
+        add_to_manifest(first, folder)
+        assert read_manifest(folder) == [second, first]
+        assert load_weights("net")[1] == first
+        with pytest.raises(InputError, match=r"net\.c: not in .*manifest\.json; known: net\.b, net\.a"):
+            replace_in_manifest(dataclasses.replace(first, name="net.c"), folder)
+        with pytest.raises(WeightsError, match="the row says 000000000000"):
+            replace_in_manifest(dataclasses.replace(first, sha256="0" * 64), folder)
+        assert read_manifest(folder) == [second, first]
 
     @pytest.mark.parametrize("file", ["../net.a.safetensors", "/etc/passwd", "net.a.pt", ""])
     def test_files_elsewhere_are_refused(self, folder: Path, file: str) -> None:

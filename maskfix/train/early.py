@@ -7,7 +7,7 @@ cloth of any colour, things of any shape and colour before the face, faces at th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ _CLEAN, _MASKED, _CUT = 0.40, 0.75, 0.80
 _MARGIN = 0.5
 _PENALTY = 0.1
 _BATCH = 16
+_CELLS = 8
 
 
 def draw_picture(views: OccludedViews, index: int, other: int, generator: Generator) -> UInt8Array:
@@ -68,7 +69,8 @@ class Lessons(NamedTuple):
     coverage: Tensor
 
 
-@torch.inference_mode()
+# No `inference_mode`: a probe is fitted to these maps, and autograd takes no inference tensors.
+@torch.no_grad()
 def learn(network: CompletionNetwork, pictures: UInt8Array) -> Lessons:
     """Send pictures `(N, S, S, 3)` uint8 through the whole network."""
     device = next(network.parameters()).device
@@ -129,17 +131,15 @@ def fit_early_look(
     if not len(training) or not len(held_out):
         raise InputError("early look: no faces to fit to, or none held out to set the limit by")
     counts = (pictures, max(1, pictures // 3))
-    drawn = []
-    for part, faces, count in zip((0, 1), (training, held_out), counts, strict=True):
-        chunks = _learnt(network, views, faces, count, np.random.default_rng([seed, part]))
-        parts = []
-        for done, chunk in chunks:
-            parts.append(chunk)
+
+    def learnt(part: int, faces: NDArray[np.int64]) -> Iterator[Lessons]:
+        for done, chunk in _learnt(network, views, faces, counts[part], np.random.default_rng([seed, part])):
             progress(done + part * pictures, sum(counts))
-        drawn.append(Lessons(*(torch.cat(column) for column in zip(*parts, strict=True))))
+            yield chunk
+
     early = EarlyLook(network.config)
-    _fit_probe(early, drawn[0])
-    return early, _set_limit(early, drawn[1])
+    _fit_probe(early, [_thin(chunk, number) for number, chunk in enumerate(learnt(0, training))])
+    return early, _set_limit(early, learnt(1, held_out))
 
 
 def _learnt(
@@ -152,23 +152,38 @@ def _learnt(
         yield start + len(batch), learn(network, batch)
 
 
-def _fit_probe(early: EarlyLook, lessons: Lessons) -> None:
-    """Logistic regression of the cells' occluded shares on their maps, with a quadratic penalty, by L-BFGS."""
-    if not bool((lessons.coverage > CLEAN_COVERAGE).any()):
+def _thin(lessons: Lessons, number: int) -> Lessons:
+    """Of maps finer than `_CELLS` every second (third, ...) cell, starting elsewhere in every chunk: 3.1 GB at most."""
+    step = max(1, lessons.maps.shape[-1] // _CELLS)
+    down, right = divmod(number % step**2, step)
+    maps, occlusion = (part[..., down::step, right::step].contiguous() for part in lessons[:2])
+    return Lessons(maps, occlusion, lessons.coverage)
+
+
+def _fit_probe(early: EarlyLook, lessons: Sequence[Lessons]) -> None:
+    """Logistic regression of the cells' occluded shares on their maps, with a quadratic penalty, by L-BFGS.
+
+    The lessons are read where they lie, chunk by chunk: they are too large to be copied.
+    """
+    if not any(bool((chunk.coverage > CLEAN_COVERAGE).any()) for chunk in lessons):
         raise InputError("early look: the network finds nothing occluded; train it first")
-    cells = lessons.maps.permute(0, 2, 3, 1).flatten(0, 2)
-    shares = lessons.occlusion.flatten()
+    cells = sum(chunk.occlusion.numel() for chunk in lessons)
     # Cells of all channels in one unit, so that one penalty suits all; a channel that never fires weighs nothing.
-    scale = cells.square().mean(0).sqrt()
+    squares = torch.stack([torch.einsum("nchw,nchw->c", chunk.maps, chunk.maps) for chunk in lessons])
+    scale = (squares.sum(0) / cells).sqrt()
     unit = torch.where(scale > 1e-6, 1 / scale.clamp_min(1e-6), 0.0)
-    weight, bias = (torch.zeros(size, requires_grad=True) for size in (cells.shape[1], 1))
+    weight, bias = (torch.zeros(size, requires_grad=True) for size in (len(unit), 1))
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=150, history_size=20, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        logits = cells @ (unit * weight) + bias
-        value = functional.binary_cross_entropy_with_logits(logits, shares) + _PENALTY * weight.square().mean()
+        value = _PENALTY * weight.square().mean()
         value.backward()  # type: ignore[no-untyped-call]
+        for chunk in lessons:
+            logits = torch.einsum("nchw,c->nhw", chunk.maps, unit * weight) + bias
+            part = functional.binary_cross_entropy_with_logits(logits, chunk.occlusion, reduction="sum") / cells
+            part.backward()  # type: ignore[no-untyped-call]
+            value = value + part.detach()
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
@@ -178,10 +193,12 @@ def _fit_probe(early: EarlyLook, lessons: Lessons) -> None:
 
 
 @torch.no_grad()
-def _set_limit(early: EarlyLook, lessons: Lessons) -> EarlyLookFigures:
+def _set_limit(early: EarlyLook, lessons: Iterable[Lessons]) -> EarlyLookFigures:
     """Set the limit by the lowest estimate among occluded pictures."""
-    estimates = estimate(early, lessons.maps)
-    occluded = lessons.coverage > CLEAN_COVERAGE
+    # Of a chunk its estimates alone are kept.
+    told = [(estimate(early, chunk.maps), chunk.coverage) for chunk in lessons]
+    estimates, coverage = (torch.cat(column) for column in zip(*told, strict=True))
+    occluded = coverage > CLEAN_COVERAGE
     if not bool(occluded.any()):
         raise InputError("early look: no held-out picture is occluded; hold out more faces")
     lowest = float(estimates[occluded].min())

@@ -20,7 +20,7 @@ from maskfix.train.config import ViewConfig
 from maskfix.train.early import PICTURES, EarlyLookFigures, fit_early_look
 from maskfix.train.sources import checkout_commit
 from maskfix.train.views import OccludedViews, open_occluders
-from maskfix.weights import add_to_manifest, load_weights, manifest_row, save_weights
+from maskfix.weights import add_to_manifest, load_weights, manifest_row, replace_in_manifest, save_weights
 
 HELD_OUT = 0.02
 """Share of the faces that set an early look's limit, where the weights do not say what they were trained without."""
@@ -125,7 +125,7 @@ def add_early_look(
     whole = own | {PREFIX + key: value for key, value in early.state_dict().items()}
     written = save_weights(path, whole, row.arch, {"step": str(training.get("steps", ""))})
     changed = dataclasses.replace(row, sha256=written.sha256, bytes=written.bytes, training=training)
-    add_to_manifest(changed, folder)
+    replace_in_manifest(changed, folder)
     write_cards(folder)
     return figures
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from maskfix.base import InputError
 from maskfix.model_card import write_cards
-from maskfix.weights import add_to_manifest, manifest_row
+from maskfix.weights import manifest_row, replace_in_manifest
 
 _HELD_OUT = {"psnr": "PSNR, dB", "psnr_masked": "PSNR inside, dB", "ssim": "SSIM", "sharpness": "sharpness inside"}
 _METHODS = ("clean", "masked", "completed", "fused", "clean_completed")
@@ -49,7 +49,7 @@ def record_scores(
         else:
             _check_protocol(path, report)
             scores[f"LFW, {report['embedder']['name']}"] = summarise(report)
-    add_to_manifest(dataclasses.replace(row, scores=scores, notes=row.notes if notes is None else notes), folder)
+    replace_in_manifest(dataclasses.replace(row, scores=scores, notes=row.notes if notes is None else notes), folder)
     write_cards(folder)
     return scores
 
@@ -142,11 +142,11 @@ def _accuracy(folds: Mapping[str, Any]) -> str:
 
 
 def _differences(values: Mapping[str, Any]) -> dict[str, str]:
-    """Differences as text with their intervals."""
+    """Differences as text with their intervals; what rounds to zero is never said to be below it."""
     shown = {}
     for key, item in values.items():
         interval = item["ci95"]
-        shown[key] = f"{item['value']:+.4f}" + (f" ({interval[0]:+.4f} to {interval[1]:+.4f})" if interval else "")
+        shown[key] = f"{item['value']:+z.4f}" + (f" ({interval[0]:+z.4f} to {interval[1]:+z.4f})" if interval else "")
     return shown
 
 

@@ -94,7 +94,8 @@ class TestFit:
         maps = torch.rand(12, len(look.weight), 4, 4, generator=generator) * torch.logspace(-1, 1, 44)[:, None, None]
         true = torch.randn(44, generator=generator) / torch.logspace(-1, 1, 44)
         shares = torch.sigmoid(torch.einsum("nchw,c->nhw", maps, true) - 1)
-        fitting._fit_probe(look, Lessons(maps, shares, torch.ones(12)))
+        chunks = [Lessons(maps[part], shares[part], torch.ones(len(maps[part]))) for part in (slice(5), slice(5, 12))]
+        fitting._fit_probe(look, chunks)
 
         cells, answers = maps.permute(0, 2, 3, 1).reshape(-1, 44).double().numpy(), shares.flatten().double().numpy()
         scale = np.sqrt((cells**2).mean(0))
@@ -113,9 +114,22 @@ class TestFit:
         look = EarlyLook(create_network("tiny").config)
         maps = torch.rand(10, 44, 4, 4, generator=torch.Generator().manual_seed(0))
         maps[:, 5] = 0
-        fitting._fit_probe(look, Lessons(maps, maps[:, 0], maps[:, 0].mean((1, 2))))
+        fitting._fit_probe(look, [Lessons(maps, maps[:, 0], maps[:, 0].mean((1, 2)))])
         assert look.weight[5] == 0
         assert look.weight[0] > 0
+
+    def test_fine_maps_are_thinned__each_cell_in_its_turn(self) -> None:
+        cells = torch.arange(256.0).reshape(1, 1, 16, 16)
+        lessons = Lessons(cells.expand(2, 3, 16, 16), cells[0].expand(2, 16, 16) / 256, torch.ones(2))
+        kept = [fitting._thin(lessons, number) for number in range(5)]
+        assert kept[0].maps.shape == (2, 3, 8, 8)
+        for part in kept:
+            assert part.maps.untyped_storage().nbytes() == part.maps.nbytes, "nothing else is held"
+            torch.testing.assert_close(part.maps[:, 0] / 256, part.occlusion)
+        assert sorted(torch.cat([part.maps[0, 0].flatten() for part in kept[:4]]).tolist()) == list(range(256))
+        torch.testing.assert_close(kept[4].maps, kept[0].maps)
+        coarse = Lessons(torch.rand(2, 3, 8, 8), torch.rand(2, 8, 8), torch.ones(2))
+        torch.testing.assert_close(fitting._thin(coarse, 3), coarse)
 
     @pytest.mark.parametrize(("occluded", "limit"), [([0.012, 0.3], 0.006), ([0.5, 0.9], CLEAN_COVERAGE / 2)])
     def test_limit_by_hand(self, occluded: list[float], limit: float) -> None:
@@ -126,7 +140,8 @@ class TestFit:
         maps = torch.zeros(5, 44, 4, 4)
         maps[:, 0] = torch.logit(estimates)[:, None, None]
         coverage = torch.tensor([0.0, CLEAN_COVERAGE, 0.0, CLEAN_COVERAGE + 0.001, 1.0])
-        figures = fitting._set_limit(look, Lessons(maps, torch.zeros(5, 4, 4), coverage))
+        lessons = Lessons(maps, torch.zeros(5, 4, 4), coverage)
+        figures = fitting._set_limit(look, (Lessons(*(column[i : i + 2] for column in lessons)) for i in (0, 2, 4)))
         torch.testing.assert_close(estimate(look, maps), estimates)
         assert float(look.limit) == pytest.approx(limit, rel=1e-3)
         assert figures.limit == float(look.limit)
@@ -174,8 +189,11 @@ class TestRelease:
     def test_into_the_file(self, folder: Path, store: Path) -> None:
         before, [old] = load_weights(folder / "tiny.a.safetensors")[0], read_manifest(folder)
         assert Deoccluder.from_pretrained(folder / old.file, device="cpu").clean_coverage is None
+        later = save_weights(folder / "tiny.b.safetensors", before, "tiny")
+        add_to_manifest(later, folder)
         figures = add_early_look("tiny.a", store, folder, pictures=48)
-        [row] = read_manifest(folder)
+        row, newest = read_manifest(folder)
+        assert newest == later, "the newest release stays the newest"
         assert row.sha256 == file_sha256(folder / row.file) != old.sha256
         assert (row.licence, row.scores, row.training["config"]) == ("CC0", {"x": 1}, {"held_out": 0.4})
         assert row.training["early_look"]["limit"] == pytest.approx(figures.limit, abs=1e-5)
@@ -186,7 +204,7 @@ class TestRelease:
         assert float(after[f"{PREFIX}limit"]) == figures.limit, "the limit is kept as it was set"
         assert Deoccluder.from_pretrained(folder / row.file, device="cpu").clean_coverage == CLEAN_COVERAGE
         add_early_look("tiny.a", store, folder, pictures=48)
-        [again] = read_manifest(folder)
+        again = read_manifest(folder)[0]
         assert replace(again, sha256=row.sha256) == row, "once more changes nothing but the order of the header"
 
     def test_errors(self, folder: Path, store_128: Path, store: Path) -> None:

@@ -92,6 +92,12 @@ def test_summarise__headline_figures() -> None:
     assert "clean_completed" not in found
 
 
+def test_summarise__what_rounds_to_zero_is_not_below_it() -> None:
+    report = lfw_report()
+    report["harmlessness"] = {"auc": {"value": -0.00004, "ci95": [-0.00006, -0.0]}}
+    assert summarise(report)["clean_completed_minus_clean"] == {"auc": "+0.0000 (-0.0001 to +0.0000)"}
+
+
 def test_summarise_heldout__overall_groups_and_worst() -> None:
     found = summarise_heldout(heldout_report())
     [(title, rows)] = found.items()
@@ -121,6 +127,13 @@ def test_record_scores__both_kinds_of_reports(folder: Path) -> None:
     assert "soft" in card
     record_scores("net.tag", [], folder, notes="sharp")
     assert read_manifest(folder)[0].notes == "sharp"
+
+
+def test_record_scores__does_not_make_weights_the_newest(folder: Path) -> None:
+    (folder / "net.later.safetensors").write_bytes(b"x")
+    add_to_manifest(WeightsRow("net.later", "net", "net.later.safetensors", SHA, 1), folder)
+    record_scores("net.tag", [written(folder, lfw_report())], folder)
+    assert [row.name for row in read_manifest(folder)] == ["net.tag", "net.later"]
 
 
 def test_record_scores__refuses_what_is_no_report_of_these_weights(folder: Path) -> None:
