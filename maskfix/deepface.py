@@ -337,7 +337,7 @@ def _deepface(module: str) -> Any:
         return importlib.import_module(f"deepface.{module}")
     except ImportError as error:
         raise DependencyError(
-            f"deepface.{module} is missing ({error}); pip install deepface, which maskfix does not depend on"
+            f"deepface.{module} is missing ({error}); pip install deepface werkzeug, which maskfix does not depend on"
         ) from error
 
 

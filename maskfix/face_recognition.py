@@ -385,5 +385,7 @@ def _dlib() -> Any:
     try:
         import dlib
     except ImportError as error:
-        raise DependencyError(f"face_recognition needs dlib: pip install dlib-bin ({error})") from error
+        raise DependencyError(
+            f"face_recognition needs dlib: pip install dlib-bin face-recognition-models ({error})"
+        ) from error
     return dlib

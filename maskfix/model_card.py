@@ -18,6 +18,9 @@ _LABELS = {
 """How cards call what the manifest has under a shorter name."""
 
 
+_OURS = "# Weights\n\nWritten from `manifest.json`; do not edit by hand.\n\n"
+
+
 def model_card(row: WeightsRow) -> str:
     """One weights file as a Markdown page.
 
@@ -57,13 +60,13 @@ def model_card(row: WeightsRow) -> str:
 
 
 def write_cards(folder: str | Path | None = None) -> list[Path]:
-    """Write one card per manifest row and a README.md that lists them.
+    """Write one card per manifest row and a README.md that lists them, unless there is one of somebody else's.
 
     Args:
         folder: The folder of the manifest; that of the checkout when None.
 
     Returns:
-        The files written, README.md last; none where the folder has no manifest.
+        The files written, README.md last where it is ours; none where the folder has no manifest.
 
     Raises:
         WeightsError: If the manifest is damaged.
@@ -79,8 +82,10 @@ def write_cards(folder: str | Path | None = None) -> list[Path]:
         f"| {_cell(row.licence)} | {_cell(row.data)} |"
         for row in rows
     ]
-    text = "# Weights\n\nWritten from `manifest.json`; do not edit by hand.\n\n" + "\n".join([*heads, *lines]) + "\n"
-    return [*written, _write(folder / "README.md", text)]
+    readme = folder / "README.md"
+    if readme.exists() and not readme.read_text(encoding="utf-8", errors="replace").startswith(_OURS):
+        return written
+    return [*written, _write(readme, _OURS + "\n".join([*heads, *lines]) + "\n")]
 
 
 def _write(path: Path, text: str) -> Path:

@@ -136,12 +136,19 @@ def _row(path: Path, item: Mapping[str, Any]) -> WeightsRow:
 
 
 def list_weights() -> list[WeightsRow]:
-    """Every known row; where two folders hold one name, the first folder wins."""
+    """Every known row; where two folders hold one name, the first folder wins.
+
+    Raises:
+        WeightsError: If a manifest is damaged, or `$MASKFIX_WEIGHTS` is no folder.
+    """
     return [row for _, row in _known()]
 
 
 def _known() -> list[tuple[Path, WeightsRow]]:
-    """Every known row with its folder."""
+    """Every known row with its folder; a mistyped one is told: other weights, of another licence, would stand in."""
+    own = os.environ.get("MASKFIX_WEIGHTS", "")
+    if own and not Path(own).expanduser().is_dir():
+        raise WeightsError(f"MASKFIX_WEIGHTS: {own} is no folder; name one that holds weights, or unset it")
     found: dict[str, tuple[Path, WeightsRow]] = {}
     for folder in weights_folders():
         for row in read_manifest(folder):

@@ -81,7 +81,9 @@ def test_absent__says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("deepface", "deepface.modules", "deepface.modules.modeling"):
         monkeypatch.setitem(sys.modules, name, None)
     for call in (ours.install, lambda: ours.uninstall("ArcFace+maskfix")):
-        with pytest.raises(DependencyError, match=r"deepface\.modules\.modeling is missing .*; pip install deepface"):
+        with pytest.raises(
+            DependencyError, match=r"deepface\.modules\.modeling is missing .*; pip install deepface werkzeug"
+        ):
             call()
 
 

@@ -368,7 +368,9 @@ class TestConfigure:
     def test_dlib_missing(self, monkeypatch: pytest.MonkeyPatch, photo: UInt8Array) -> None:
         ours._model.cache_clear()
         monkeypatch.setitem(sys.modules, "dlib", None)
-        with pytest.raises(DependencyError, match=r"face_recognition needs dlib: pip install dlib-bin"):
+        with pytest.raises(
+            DependencyError, match=r"face_recognition needs dlib: pip install dlib-bin face-recognition-models"
+        ):
             ours.face_locations(photo)
 
 

@@ -99,3 +99,9 @@ class TestWriteCards:
     def test_without_a_manifest(self, tmp_path: Path) -> None:
         assert write_cards(tmp_path) == []
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_readme_of_somebody_elses_stays(self, tmp_path: Path) -> None:
+        add_to_manifest(save_weights(tmp_path / "net.a.safetensors", {"w": torch.zeros(3)}, "net"), tmp_path)
+        (tmp_path / "README.md").write_text("# My project\n")
+        assert [path.name for path in write_cards(tmp_path)] == ["net.a.md"]
+        assert (tmp_path / "README.md").read_text() == "# My project\n"

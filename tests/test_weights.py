@@ -145,6 +145,17 @@ class TestFolders:
         assert rows["net.b"] == theirs
         assert load_weights("net")[1] == mine
 
+    def test_mistyped_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Else other weights, of another licence, would be loaded in their place."""
+        monkeypatch.setenv("MASKFIX_WEIGHTS", str(tmp_path / "myweihgts"))
+        with pytest.raises(
+            WeightsError, match=r"MASKFIX_WEIGHTS: .*myweihgts is no folder; name one that holds weights"
+        ):
+            load_weights("net")
+        (tmp_path / "myweihgts").mkdir()
+        with pytest.raises(WeightsError, match="'net' are unknown"):
+            load_weights("net")
+
     def test_checkout_lies_beside_the_package(self) -> None:
         assert weights.checkout_folder() == Path(__file__).resolve().parents[1] / "weights"
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +23,9 @@ _BRIDGE, _LOWER_LIP, _CHIN = (6, 197), 17, 152
 # The outline of the face from the temple to the chin.
 _LEFT_JAW = (127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152)
 _RIGHT_JAW = (356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152)
+
+#: Longest side that MediaPipe is shown, without its border: it ends the process at 32,768 pixels.
+_LONGEST = 8192
 
 #: Standard error is the whole process's, and a graph of MediaPipe takes one picture at a time.
 _LOCK = threading.Lock()
@@ -108,7 +112,11 @@ class MeshDetector:
                 import mediapipe
                 from mediapipe.python.solutions.face_mesh import FaceMesh
         except ImportError as error:
-            raise DependencyError("mediapipe is missing; install it with: pip install mediapipe==0.10.21") from error
+            # By itself it would take back numpy and protobuf, with which others of the same environment end.
+            raise DependencyError(
+                f"mediapipe cannot be imported ({error}); install maskfix with it, in its checkout: "
+                "pip install '.[train]'"
+            ) from error
         self.version = str(mediapipe.__version__)
         self.min_confidence = min_confidence
         self.margin = margin
@@ -144,10 +152,15 @@ class MeshDetector:
     def _detect_one(self, photo: UInt8Array) -> Landmarks:
         check_photo("photo", photo)
         height, width = photo.shape[:2]
-        pad = round(self.margin * max(height, width))
+        share = min(1.0, _LONGEST / max(height, width))
+        if share < 1:
+            smaller = (max(1, round(width * share)), max(1, round(height * share)))
+            photo = np.asarray(cv2.resize(photo, smaller, interpolation=cv2.INTER_AREA), np.uint8)
+        pad = round(self.margin * max(photo.shape))
         for border in (0, pad):
             mesh = self._largest(photo, border)
             if mesh is not None:
+                mesh = np.asarray(mesh / share, np.float32)
                 return Landmarks(five_from_mesh(mesh), mask_points_from_mesh(mesh), mesh, 1.0, "")
         return nothing()
 

@@ -51,7 +51,7 @@ class MtcnnDetector:
             import torch
             from facenet_pytorch import MTCNN
         except ImportError as error:
-            raise DependencyError(f"detector mtcnn: pip install facenet-pytorch ({error})") from error
+            raise DependencyError(f"detector mtcnn: pip install facenet-pytorch==2.5.3 ({error})") from error
         place = resolve_device(device)
         self.version = version("facenet-pytorch")
         self.min_confidence = min_confidence

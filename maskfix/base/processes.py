@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from maskfix.base.errors import MaskfixError
@@ -34,7 +37,7 @@ def in_processes(
         MaskfixError: If a process dies, for which a plain pool would wait for ever.
     """
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start, initargs=given)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(start, given))
     try:
         for future in as_completed([pool.submit(work, job) for job in jobs]):
             yield future.result()
@@ -42,3 +45,17 @@ def in_processes(
         raise MaskfixError("a worker process died, perhaps for want of memory; go on with fewer --workers") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin(start: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
+    """Begin a worker: it ends with its parent, which a pool's own workers do not hear of when that is killed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if start is not None:
+        start(*given)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,8 @@ def list_pictures(folder: str | Path) -> list[Path]:
     return pictures
 
 
-class FaceStore(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class FaceStore:
     """Prepared faces, memory mapped: nothing is read before it is used.
 
     Attributes:
@@ -51,6 +52,7 @@ class FaceStore(NamedTuple):
         correspondence: `(N, S, S, 2)` uint8, see `correspondence_target`.
         frames: `(N, 4, 2)` float32 corners of the photograph in pixels of the crop; outside stands its reflection.
         names: N picture names, relative to the folder they came from.
+        sha256: Hash of `records.csv`, which says of all pictures what they are.
     """
 
     crops: UInt8Array
@@ -58,6 +60,7 @@ class FaceStore(NamedTuple):
     correspondence: UInt8Array
     frames: FloatArray
     names: tuple[str, ...]
+    sha256: str = ""
 
     @property
     def size(self) -> int:
@@ -102,8 +105,8 @@ def open_store(folder: str | Path) -> FaceStore:
         folder: Its `--out` folder.
 
     Raises:
-        DatasetError: If a file is missing, damaged, the files disagree on the number of faces, or the crops are not in
-            the canonical layout.
+        DatasetError: If a file is missing, damaged, holds arrays of another kind, the files disagree on the number of
+            faces, or the crops are not in the canonical layout.
     """
     folder = Path(folder)
     missing = [name for name in STORE_FILES if not (folder / name).is_file()]
@@ -127,9 +130,18 @@ def open_store(folder: str | Path) -> FaceStore:
         raise DatasetError(f"{folder}: damaged records.csv ({error}); run maskfix prepare again") from error
     if {len(array) for array in arrays} != {len(names)}:
         raise DatasetError(f"{folder}: the files disagree on the number of faces; run maskfix prepare again")
-    _check_layout(folder, canonical_layout(int(arrays[0].shape[1])))
     crops, points, correspondence, frames = arrays
-    return FaceStore(crops, points, correspondence, frames, names)
+    size = crops.shape[1] if crops.ndim == 4 else 0
+    expected = (("u1", (size, size, 3)), ("f4", (6, 2)), ("u1", (size, size, 2)), ("f4", (4, 2)))
+    for name, array, (kind, shape) in zip(STORE_FILES, arrays, expected, strict=False):
+        if array.dtype != np.dtype(kind) or array.shape[1:] != shape:
+            raise DatasetError(
+                f"{folder}: {name} holds {array.shape} of {array.dtype}, not of these faces; run maskfix prepare again"
+            )
+    _check_layout(folder, canonical_layout(size))
+    with (folder / "records.csv").open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FaceStore(crops, points, correspondence, frames, names, digest)
 
 
 def write_layout(folder: str | Path, layout: CropLayout) -> None:

@@ -158,7 +158,9 @@ def _insightface() -> Any:
         with _quiet():
             import insightface
     except ImportError as error:
-        raise DependencyError(f"arcface recognisers need insightface: pip install insightface ({error})") from error
+        raise DependencyError(
+            f"arcface recognisers need insightface, which cannot be imported ({error}); pip install insightface"
+        ) from error
     return insightface
 
 

@@ -95,7 +95,7 @@ def models_folder() -> Path:
     """
     spec = importlib.util.find_spec("face_recognition_models")
     if spec is None or spec.origin is None:
-        raise DependencyError("dlib's recogniser needs its weights: pip install face-recognition-models")
+        raise DependencyError("dlib's recogniser needs its weights: pip install dlib-bin face-recognition-models")
     return Path(spec.origin).parent / "models"
 
 
@@ -103,7 +103,9 @@ def _open(path: Path) -> Any:
     try:
         import dlib
     except ImportError as error:
-        raise DependencyError(f"dlib's recogniser needs dlib: pip install dlib-bin ({error})") from error
+        raise DependencyError(
+            f"dlib's recogniser needs dlib: pip install dlib-bin face-recognition-models ({error})"
+        ) from error
     try:
         return dlib.face_recognition_model_v1(str(path))
     except RuntimeError as error:

@@ -75,7 +75,9 @@ def _convert(path: Path, size: int) -> tuple[nn.Module, tuple[int, ...], int]:
         import onnx
         from onnx2torch import convert
     except ImportError as error:
-        raise DependencyError(f"onnx:{path}: pip install onnx onnx2torch ({error})") from error
+        raise DependencyError(
+            f"onnx:{path}: needs maskfix with its extra, in its checkout: pip install '.[train]' ({error})"
+        ) from error
     if not path.is_file():
         raise EmbedderError(f"{path}: no such ONNX file")
     try:

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from maskfix.base import BoolArray, CropLayout, FloatArray, InputError, UInt8Array, check_crops
 from maskfix.embed import Embedder, unit_rows
 from maskfix.embed.sessions import session_device, session_gpu
-from maskfix.plugin.base import Completer, FaceCompletion, embed_by_mode
+from maskfix.plugin.base import Completer, FaceCompletion, embed_by_mode, refuse_bypass
 from maskfix.plugin.crops import CropFormat
 from maskfix.plugin.last import LastResult
 
 _CHUNK = 64
+
+#: Ways besides `run` to run a session.
+_RUNS = ("io_binding", "run_async", "run_with_iobinding", "run_with_ort_values", "run_with_ortvaluevector")
 
 
 def completion_device(session: Any) -> str:
@@ -108,7 +111,9 @@ class CompletedCallable(_ArraySeam):
 
 
 class CompletedSession(_ArraySeam):
-    """An onnxruntime session with the completion before it; whatever else it has is passed through.
+    """An onnxruntime session with the completion before its `run`; whatever runs it otherwise is refused.
+
+    What does not run the network is passed through.
 
     Args:
         session: An `InferenceSession` with one input, the crops.
@@ -127,6 +132,8 @@ class CompletedSession(_ArraySeam):
         """Whatever the session has."""
         if name.startswith("__") or name == "inner":
             raise AttributeError(name)
+        if name in _RUNS:
+            return refuse_bypass(name, "run")
         return getattr(self.inner, name)
 
     def run(

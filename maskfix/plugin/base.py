@@ -378,3 +378,20 @@ def _at_least_single(rows: Any) -> Any:
     if isinstance(rows, torch.Tensor):
         return rows.to(torch.promote_types(rows.dtype, torch.float32))
     return rows.astype(np.promote_types(rows.dtype, np.float32), copy=False)
+
+
+def refuse_bypass(name: str, instead: str) -> Callable[..., Any]:
+    """What stands for a method of a wrapped recogniser that embeds and that no completion comes before.
+
+    Args:
+        name: The method.
+        instead: The one that completes.
+
+    Returns:
+        Takes anything and raises `InputError`: an embedding without completion, and without a word, would be worse.
+    """
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise InputError(f"{name}: nothing is completed before it; call {instead}, or inner.{name} to do without")
+
+    return refused

@@ -29,6 +29,7 @@ from maskfix.plugin.base import (
     FaceCompletion,
     SeamResult,
     embed_by_mode,
+    refuse_bypass,
 )
 from maskfix.plugin.crops import CropFormat, from_canonical, relate
 from maskfix.plugin.last import LastResult
@@ -38,7 +39,9 @@ COLLECTING: ContextVar[tuple[Any, list[Any]] | None] = ContextVar("maskfix_colle
 
 
 class CompletedRecogniser:
-    """An insightface recogniser with the completion before it; whatever else it has is passed through.
+    """An insightface recogniser with the completion before its `get` and `get_feat`; `forward` is refused.
+
+    What does not embed is passed through.
 
     Args:
         recogniser: An `ArcFaceONNX`, or what has its `get`, `get_feat` and `input_size`.
@@ -49,7 +52,8 @@ class CompletedRecogniser:
         recogniser: The wrapped recogniser, untouched.
         completer: The network and its settings.
         find: As given.
-        last: What is told of the faces of this thread's last call of `get_feat`, a `FaceCompletion` each.
+        inner: The same as `recogniser`.
+        last: What is told of the faces of this thread's last call, a `FaceCompletion` each.
     """
 
     _OWN = frozenset({"recogniser", "completer", "find", "_last"})
@@ -65,6 +69,8 @@ class CompletedRecogniser:
         # While a pickle is read, nothing is here yet; special methods are looked up on the class.
         if name.startswith("__") or name in self._OWN:
             raise AttributeError(name)
+        if name == "forward":
+            return refuse_bypass(name, "get_feat")
         return getattr(self.recogniser, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -76,8 +82,13 @@ class CompletedRecogniser:
 
     @property
     def last(self) -> tuple[FaceCompletion, ...]:
-        """What is told of the faces of this thread's last call of `get_feat`."""
+        """What is told of the faces of this thread's last call."""
         return self._last.faces
+
+    @property
+    def inner(self) -> Any:
+        """The wrapped recogniser, as other seams call it."""
+        return self.recogniser
 
     def get(self, img: NDArray[Any], face: Any) -> Any:
         """Embed one face of a photograph; sets `face.embedding` and `face.completion`.
@@ -104,6 +115,7 @@ class CompletedRecogniser:
     def get_batch(self, img: NDArray[Any], faces: Sequence[Any]) -> None:
         """Embed several faces of one photograph, completed in one call of the network; as `get`."""
         if not faces:
+            self._last.faces = ()
             return
         _check_bgr("img", img)
         blind = self.completer.deoccluder(self._device())
@@ -131,9 +143,14 @@ class CompletedRecogniser:
             )
 
         embeddings, told = embed_by_mode(self.completer, result, embed)
-        for i, (face, embedding, completion) in enumerate(zip(faces, embeddings, told, strict=True)):
+        known = [
+            replace(completion, landmarks=five[i].astype(np.float32)) if moved[i] else completion
+            for i, completion in enumerate(told)
+        ]
+        for face, embedding, completion in zip(faces, embeddings, known, strict=True):
             face.embedding = embedding.copy()
-            face.completion = replace(completion, landmarks=five[i].astype(np.float32)) if moved[i] else completion
+            face.completion = completion
+        self._last.faces = tuple(known)
 
     def _recut(self, img: NDArray[Any], five: DoubleArray, before: UInt8Array, moved: BoolArray) -> Recut | None:
         """What reads the points of faces anew and cuts these by them; None where the settings do without.

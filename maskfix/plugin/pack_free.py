@@ -87,7 +87,7 @@ def pack_free_analysis(recogniser: str | Path, device: str = "cpu", **kwargs: An
         from insightface.app import FaceAnalysis
         from insightface.model_zoo import get_model
     except ImportError as error:
-        raise DependencyError(f"insightface is missing; install it with: pip install insightface ({error})") from error
+        raise DependencyError(f"insightface cannot be imported ({error}); pip install insightface") from error
     path = Path(recogniser).expanduser()
     if not path.is_file():
         raise EmbedderError(f"{path}: no such ONNX file; give the path of an ArcFace recogniser")

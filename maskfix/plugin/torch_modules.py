@@ -37,6 +37,8 @@ class _Seam(nn.Module):
         """What is told of the faces of this thread's last call, a `FaceCompletion` each, missing faces left out."""
         return self._last.faces
 
+    # torch.compile cannot trace what is done in NumPy and in inference mode here; what is wrapped it still compiles.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _complete(self, x: Tensor, landmarks: Landmarks, device: torch.device) -> Any:
         """The crops as pictures, the same completed, and the result."""
         if not isinstance(x, Tensor):
@@ -47,6 +49,7 @@ class _Seam(nn.Module):
         place = str(device) if device.type in ("cpu", "cuda") else "cpu"
         return pictures, *self.form.complete(self.completer, pictures, points, place)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _replace(self, x: Tensor, pictures: Any, completed: Any, rows: BoolArray) -> Tensor:
         """The crops with those of `rows` completed; the very tensor where there are none."""
         if not rows.any():
@@ -270,11 +273,9 @@ def box_landmarks(
 
 
 def is_facenet(module: nn.Module) -> bool:
-    """Whether a module is facenet-pytorch's InceptionResnetV1, or derived from it."""
-    return any(
-        kind.__name__ == "InceptionResnetV1" and kind.__module__.startswith("facenet_pytorch")
-        for kind in type(module).__mro__
-    )
+    """Whether a module is facenet-pytorch's InceptionResnetV1, or derived from it, compiled or not."""
+    kinds = type(getattr(module, "_orig_mod", module)).__mro__
+    return any(kind.__name__ == "InceptionResnetV1" and kind.__module__.startswith("facenet_pytorch") for kind in kinds)
 
 
 def grey_layout(layout: CropLayout) -> bool:

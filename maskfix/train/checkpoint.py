@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import pickle
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +18,9 @@ import torch
 from maskfix.base import UNREADABLE_ARRAYS, CheckpointError, replacing
 from maskfix.train.config import ViewConfig
 from maskfix.train.sources import check_sources
+
+#: How long a run waits for the one before it, whose loader processes outlive it by seconds when it is killed.
+_PATIENCE = 15.0
 
 # Ways of varying pictures that a checkpoint does not name were not there yet: unused, as they are by default.
 _UNUSED = {item.name: item.default for item in dataclasses.fields(ViewConfig)}
@@ -106,6 +112,40 @@ def _differ(stored: dict[str, Any], running: dict[str, Any], key: str) -> bool:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0]
+
+
+@contextlib.contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Keep other processes from training into a folder meanwhile; the lock ends with the process, however it ends.
+
+    Args:
+        folder: The run's `--out`; it must exist.
+
+    Raises:
+        CheckpointError: If another process trains there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks.
+        yield
+        return
+    place, until = os.open(folder, os.O_RDONLY), time.monotonic() + _PATIENCE
+    try:
+        while True:
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise CheckpointError(
+                        f"{folder}: another process trains there; wait for it, or choose another --out"
+                    ) from None
+                time.sleep(0.1)
+            except OSError:  # Nor do some network file systems.
+                break
+        yield
+    finally:
+        os.close(place)
 
 
 def append_log(path: str | Path, row: dict[str, Any]) -> None:

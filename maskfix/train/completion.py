@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,15 +30,23 @@ from maskfix.train.adversary import Adversary
 from maskfix.train.averaging import average_of, update_average
 from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.batches import Batch, BatchDataset, as_pictures, batches
-from maskfix.train.checkpoint import append_log, load_checkpoint, restore, save_checkpoint, trim_log
+from maskfix.train.checkpoint import append_log, load_checkpoint, only_run, restore, save_checkpoint, trim_log
 from maskfix.train.config import CompletionConfig, as_plain
 from maskfix.train.identity_head import IdentityHead
-from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
+from maskfix.train.loop import (
+    Progress,
+    Saver,
+    check_finite,
+    learning_rate,
+    make_fabric,
+    open_views,
+    set_learning_rate,
+)
 from maskfix.train.muon import MuonAndAdam
 from maskfix.train.parallel import Processes
 from maskfix.train.shares import own_texture_rows, view_of_own_rows, whole_batch_terms
 from maskfix.train.sources import run_sources
-from maskfix.train.starting import start_from
+from maskfix.train.starting import describe_start, start_from
 from maskfix.train.strangers import LENGTH, Strangers
 from maskfix.train.texture import Texture, load_texture, texture_at
 from maskfix.train.validate import validate
@@ -49,6 +59,7 @@ class _Parts(NamedTuple):
     """What one step needs."""
 
     config: CompletionConfig
+    checkpoint: Path
     fabric: Any
     processes: Processes
     rows: slice
@@ -100,7 +111,9 @@ def train_completion(
 
     Raises:
         DatasetError: If the faces or templates cannot be used.
-        CheckpointError: If a checkpoint is damaged or of another configuration, other faces or identity networks.
+        CheckpointError: If a checkpoint is damaged or of another configuration, other faces, identity networks or
+            another start, or if another process trains into `out`.
+        MaskfixError: If a loss is not finite.
         WeightsError: If the released weights to start from are unknown or damaged.
         InputError: If the objective needs an identity network and none is given, or the processes that torchrun
             started cannot share a batch equally.
@@ -121,6 +134,7 @@ def train_completion(
     optimiser = _make_optimiser(config, network)
     record = _record(config, texture)
     sources = run_sources(faces, None if texture is None else texture.sha256, templates=templates)
+    sources |= describe_start(encoder, start)
     state = load_checkpoint(out / CHECKPOINT, record, sources)
     if state is None:
         start_from(encoder, start, network, average)
@@ -131,32 +145,39 @@ def train_completion(
     model, optimiser = fabric.setup(network, optimiser)
     if texture is not None:
         texture.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parts = _Parts(config, fabric, processes, rows, model, optimiser, texture, **beside)
-    if processes.first:
-        out.mkdir(parents=True, exist_ok=True)
-        trim_log(out / LOG, first)
-        drop_leftovers([out / CHECKPOINT])
+    parts = _Parts(config, out / CHECKPOINT, fabric, processes, rows, model, optimiser, texture, **beside)
+    with contextlib.ExitStack() as held:
+        if processes.first:
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(only_run(out))
+            trim_log(out / LOG, first)
+            drop_leftovers([out / CHECKPOINT, out / LOG])
 
-    def save(step: int) -> None:
-        stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
-        stored |= {"average": average.state_dict(), "sources": sources}
-        save_checkpoint(out / CHECKPOINT, stored | {name: part.state_dict() for name, part in beside.items()})
+        def save(step: int) -> None:
+            stored = {
+                "config": record,
+                "step": step,
+                "network": network.state_dict(),
+                "optimiser": optimiser.state_dict(),
+            }
+            stored |= {"average": average.state_dict(), "sources": sources}
+            save_checkpoint(out / CHECKPOINT, stored | {name: part.state_dict() for name, part in beside.items()})
 
-    saver = Saver(save, config.checkpoint_seconds)
-    often = emphasise([views.store.names[face] for face in training], config.emphasis)
-    often *= np.where(views.whole[training], config.whole, 1.0)
-    dataset = BatchDataset(views, training, config.batch_size, config.seed, rows=rows, often=often)
-    for step, batch in enumerate(batches(dataset, first, config.steps, workers, fabric.device), first):
-        figures = _step(parts, step, batch)
-        update_average(average, network, config.average, step)
-        if not processes.first:
-            continue
-        if config.validates(step) and len(validation):
-            figures |= validate(released(average, network, config), views, validation, config, fabric, texture)
-        append_log(out / LOG, {"step": step + 1, **figures})
-        saver.maybe(step + 1, last=step + 1 == config.steps)
-        if progress:
-            progress(step + 1, figures)
+        saver = Saver(save, config.checkpoint_seconds)
+        often = emphasise([views.store.names[face] for face in training], config.emphasis)
+        often *= np.where(views.whole[training], config.whole, 1.0)
+        dataset = BatchDataset(views, training, config.batch_size, config.seed, rows=rows, often=often)
+        for step, batch in enumerate(batches(dataset, first, config.steps, workers, fabric.device), first):
+            figures = _step(parts, step, batch)
+            update_average(average, network, config.average, step)
+            if not processes.first:
+                continue
+            if config.validates(step) and len(validation):
+                figures |= validate(released(average, network, config), views, validation, config, fabric, texture)
+            append_log(out / LOG, {"step": step + 1, **figures})
+            saver.maybe(step + 1, last=step + 1 == config.steps)
+            if progress:
+                progress(step + 1, figures)
     processes.wait()
     return out / CHECKPOINT
 
@@ -320,9 +341,10 @@ def _step(parts: _Parts, step: int, batch: Batch) -> dict[str, float]:
             terms["total"] = terms["total"] + config.adversarial * terms["adversarial"]
     parts.optimiser.zero_grad(set_to_none=True)
     fabric.backward(terms["total"])
-    if config.clip:
-        # Not by Fabric, which sees an optimiser's own groups alone, and Muon's matrices stand in none.
-        torch.nn.utils.clip_grad_norm_(parts.model.parameters(), config.clip)
+    # Not by Fabric, which sees an optimiser's own groups alone, and Muon's matrices stand in none. With DDP every
+    # process has the whole batch's gradients, and stops with the others.
+    norm = torch.nn.utils.clip_grad_norm_(parts.model.parameters(), config.clip or math.inf)
+    check_finite(step + 1, parts.checkpoint, float(norm))
     parts.optimiser.step()
     if textured is not None:
         _learn_beside(parts, step, known, batch.face, min(whole, rows.stop - rows.start))

@@ -24,7 +24,7 @@ from maskfix.train.moves import draw_move, move
 from maskfix.train.obstacles import put_behind, slip_mask
 from maskfix.train.single import SingleRun, refuse_torchrun, run_steps
 from maskfix.train.sources import run_sources
-from maskfix.train.views import OccludedViews
+from maskfix.train.views import OccludedViews, coarsen
 
 CHECKPOINT = "landmarks.pt"
 LOG = "landmarks.jsonl"
@@ -86,7 +86,8 @@ class MovedCropDataset(Dataset[Any]):
         """A face behind a mask, behind something else, or as it is, and its points."""
         face, draw = self.views.face(index, generator), generator.random()
         if draw < self.config.behind:
-            return put_behind(face.trimmed, beside, generator), face.five
+            # Seen by the same camera as the face, whose sharpness may still be due.
+            return coarsen(put_behind(face.trimmed, beside, generator), face.coarseness), face.five
         worn = slip_mask(face, generator) if generator.random() < _SLIPPED else face
         return self.views.occlude(worn, generator).picture, face.five
 

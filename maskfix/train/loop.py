@@ -14,10 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskfix.base import DatasetError, DependencyError, InputError, resolve_device
+from maskfix.base import DatasetError, DependencyError, InputError, MaskfixError, resolve_device
 from maskfix.data import FaceStore, held_out, open_store
 from maskfix.train.config import CommonConfig
 from maskfix.train.views import OccludedViews, open_occluders
+
+#: Of Fabric's: float16's gradients are scaled, and neither `clip` nor Muon knows by how much; weights that are not in
+#: 32 bits have no place in checkpoints and releases.
+_PRECISIONS = ("auto", "bf16-mixed", "bf16", "32-true", "32")
 
 
 class Progress(Protocol):
@@ -39,13 +43,13 @@ def make_fabric(precision: str, device: str = "auto", unused: bool = False) -> A
     """Lightning Fabric: it places models and batches and runs mixed precision; under torchrun, DDP over its processes.
 
     Args:
-        precision: Fabric's name of it, for example `bf16-mixed`, or `auto`, see `fast_precision`.
+        precision: `bf16-mixed`, `32-true` or `auto`, see `fast_precision`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; with several processes a machine, each has a GPU of its own.
         unused: Whether some parameters may have no part in a step's loss, which DDP has to be told.
 
     Raises:
-        InputError: If the device or the precision is unknown, the precision is float16, CUDA is asked for and absent,
-            or there are fewer GPUs than processes.
+        InputError: If the device is unknown or the precision another, CUDA is asked for and absent, or there are
+            fewer GPUs than processes.
         DependencyError: If lightning-fabric is not installed.
     """
     place = torch.device(resolve_device(device))
@@ -53,7 +57,10 @@ def make_fabric(precision: str, device: str = "auto", unused: bool = False) -> A
         from lightning_fabric import Fabric
         from lightning_fabric.strategies import DDPStrategy
     except ImportError as error:
-        raise DependencyError("lightning-fabric is missing; install it with: pip install lightning-fabric") from error
+        raise DependencyError(
+            f"lightning-fabric cannot be imported ({error}); install maskfix with it, in its checkout: "
+            "pip install '.[train]'"
+        ) from error
     settings: dict[str, Any] = {"devices": 1 if place.index is None else [place.index]}
     count, here = launched_processes()
     if count > 1:
@@ -63,14 +70,10 @@ def make_fabric(precision: str, device: str = "auto", unused: bool = False) -> A
         buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         strategy = DDPStrategy(find_unused_parameters=unused, **{buffers: False})
         settings = {"devices": here, "num_nodes": count // here, "strategy": strategy}
-    if precision.startswith("16-"):
-        # Its gradients are scaled, and neither `clip` nor Muon knows by how much.
+    if precision not in _PRECISIONS:
         raise InputError(f"precision: {precision!r} is not supported; choose bf16-mixed, 32-true or auto")
-    try:
-        chosen: Any = fast_precision(place) if precision == "auto" else precision
-        fabric = Fabric(accelerator=place.type, precision=chosen, **settings)
-    except ValueError as error:
-        raise InputError(f"precision: {precision!r} is unknown ({error})") from error
+    chosen: Any = fast_precision(place) if precision == "auto" else precision
+    fabric = Fabric(accelerator=place.type, precision=chosen, **settings)
     if count > 1:
         fabric.launch()
     return fabric
@@ -130,6 +133,24 @@ def learning_rate(config: CommonConfig, step: int) -> float:
         return config.learning_rate * rise
     progress = min(1.0, step / max(1, config.steps))
     return config.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def check_finite(step: int, checkpoint: Path, *values: float) -> None:
+    """Stop a run before a loss that is no number reaches its checkpoint.
+
+    Args:
+        step: Steps done, this one included.
+        checkpoint: File that the run would save to; what it holds stays.
+        values: The loss, and the norm of its gradients where it is known.
+
+    Raises:
+        MaskfixError: If one is NaN or infinite.
+    """
+    if not all(map(math.isfinite, values)):
+        raise MaskfixError(
+            f"step {step}: the loss or its gradient is not finite, and {checkpoint} stays as it was; go on with other "
+            "settings, such as a lower learning_rate, in another --out (stage 2: --start from this checkpoint)"
+        )
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, value: float) -> None:

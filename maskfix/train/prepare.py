@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import shutil
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from maskfix.align import LandmarkDetector, estimate_similarity, load_detector, transform_points, warp
 from maskfix.base import (
+    UNREADABLE_ARRAYS,
     DatasetError,
     FloatArray,
     ImageError,
@@ -34,6 +36,8 @@ from maskfix.data.faces import STORE_FILES, list_pictures, write_layout
 _Job = tuple[Path, list[tuple[str, Path]], int]
 
 _CHUNK = 256
+_COLUMNS = 4
+_NOTE = "source.txt"
 _DETECTOR: LandmarkDetector | None = None
 
 
@@ -47,7 +51,8 @@ def prepare_faces(
     """Detect, align and describe every picture of some folders; a killed run continues where it stopped.
 
     Writes `crops.npy`, `points.npy`, `correspondence.npy`, `frames.npy`, `layout.json` and `records.csv` (a row for
-    every picture, also for those that failed, with the reason). Pixels outside a picture are its reflection: pictures
+    every picture, also for those that failed, with the reason, and the hash of the file: a run goes on with the same
+    pictures only). Pixels outside a picture are its reflection: pictures
     cut close to the face would teach the network black borders otherwise.
 
     Args:
@@ -60,11 +65,11 @@ def prepare_faces(
         track: Wraps the stream of finished chunks, given their number, to show progress.
 
     Returns:
-        The records: image, ok, reason.
+        The records: image, ok, reason, sha256.
 
     Raises:
         DatasetError: If a folder is missing or empty, if two pictures have one name, if no face was found at all, or
-            if `out` holds unfinished parts of other pictures.
+            if `out` holds unfinished parts of other pictures, or a folder of the parts' name that is not maskfix's.
         DependencyError: If mediapipe is not installed.
         InputError: If there are fewer processes than one.
         MaskfixError: If a process dies.
@@ -82,7 +87,7 @@ def prepare_faces(
     _claim(parts, f"{places} {size} {hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()}")
     rows = list(pictures.items())
     chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
-    todo = [i for i in range(len(chunks)) if not (parts / f"{i:05d}.npz").exists()]
+    todo = [i for i in range(len(chunks)) if not _whole(parts / f"{i:05d}.npz")]
     jobs = [(parts / f"{i:05d}.npz", chunks[i], size) for i in todo]
     drop_leftovers([*(path for path, _, _ in jobs), *(out / name for name in STORE_FILES)])
     done = in_processes(_prepare_chunk, jobs, workers or os.cpu_count() or 1)
@@ -106,21 +111,35 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _claim(parts: Path, identity: str) -> None:
-    """Note whose parts these are, or refuse those of another run."""
-    note, encoded = parts / "source.txt", identity.encode(errors="surrogateescape")
-    if (note.read_bytes() != encoded) if note.exists() else any(parts.glob("[0-9]*.npz")):
+    """Note whose parts these are, or refuse those of another run and a folder that is the user's own."""
+    note, encoded = parts / _NOTE, identity.encode(errors="surrogateescape")
+    if note.exists() and note.read_bytes() != encoded:
         raise DatasetError(
             f"{parts}: holds unfinished parts of other pictures; remove the folder or choose another --out"
         )
+    if not note.exists() and any(".maskfix-" not in path.name for path in parts.iterdir()):
+        raise DatasetError(f"{parts}: maskfix keeps unfinished parts there, and these are none; choose another --out")
     with replacing(note) as temporary:
         temporary.write_bytes(encoded)
 
 
+def _whole(part: Path) -> bool:
+    """Whether a part is there, undamaged (after a power cut it may not be), and of today's columns."""
+    try:
+        with zipfile.ZipFile(part) as archive, np.load(part) as arrays:
+            return archive.testzip() is None and arrays["rows"].shape[1:] == (_COLUMNS,)
+    except UNREADABLE_ARRAYS:
+        return False
+
+
 def _drop(parts: Path) -> None:
     """Remove the parts, and last of all the note that says whose they are: of a process killed meanwhile it stays."""
-    for part in parts.glob("*.npz"):
+    for part in parts.glob("[0-9]*.npz"):
         part.unlink()
-    shutil.rmtree(parts)
+    (parts / _NOTE).unlink(missing_ok=True)
+    # What else lies there by now is the user's.
+    with contextlib.suppress(OSError):
+        parts.rmdir()
 
 
 def _prepare_chunk(job: _Job) -> int:
@@ -131,13 +150,14 @@ def _prepare_chunk(job: _Job) -> int:
         _DETECTOR = load_detector("mesh")
     rows, crops, points, targets, frames = [], [], [], [], []
     for name, picture in pictures:
+        digest = _sha256(picture)
         try:
             photo = read_image(picture)
         except ImageError as error:
-            rows.append((name, False, str(error)))
+            rows.append((name, False, str(error), digest))
             continue
         [found] = _DETECTOR.detect([photo])
-        rows.append((name, found.ok, found.reason))
+        rows.append((name, found.ok, found.reason, digest))
         if found.ok:
             crop, point, target, frame = prepare_face(photo, found, size)
             crops.append(crop)
@@ -149,11 +169,20 @@ def _prepare_chunk(job: _Job) -> int:
         "points": np.array(points, np.float32).reshape(-1, 6, 2),
         "correspondence": np.array(targets, np.uint8).reshape(-1, size, size, 2),
         "frames": np.array(frames, np.float32).reshape(-1, 4, 2),
-        "rows": np.array(rows, dtype=np.str_).reshape(-1, 3),
+        "rows": np.array(rows, dtype=np.str_).reshape(-1, _COLUMNS),
     }
     with replacing(path) as temporary:
         np.savez(temporary, **arrays)
     return len(pictures)
+
+
+def _sha256(picture: Path) -> str:
+    """Hash of a picture's file; nothing where it cannot be read."""
+    try:
+        with picture.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def prepare_face(
@@ -197,11 +226,13 @@ def _collect(out: Path, parts: Path, chunks: int, size: int) -> pd.DataFrame:
     rows = np.concatenate(list(stored("rows")))
     # As objects: pandas' own strings cannot hold names that are no UTF-8.
     image, reason = (pd.Series(rows[:, column], dtype=object) for column in (0, 2))
-    records = pd.DataFrame({"image": image, "ok": rows[:, 1] == "True", "reason": reason})
+    records = pd.DataFrame({"image": image, "ok": rows[:, 1] == "True", "reason": reason, "sha256": rows[:, 3]})
     faces = int(records["ok"].sum())
     if not faces:
         _drop(parts)
         raise DatasetError(f"{out}: no face found in any of {len(records)} pictures; are these photographs of faces?")
+    # Written last: a store that is replaced is none until all of it is.
+    (out / "records.csv").unlink(missing_ok=True)
     shapes = {"crops": (size, size, 3), "points": (6, 2), "correspondence": (size, size, 2), "frames": (4, 2)}
     for key, shape in shapes.items():
         dtype = np.float32 if key in ("points", "frames") else np.uint8

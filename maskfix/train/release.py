@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from maskfix.base import CheckpointError, DatasetError, InputError
 from maskfix.data import held_out, open_store
@@ -20,10 +22,22 @@ from maskfix.train.config import ViewConfig
 from maskfix.train.early import PICTURES, EarlyLookFigures, fit_early_look
 from maskfix.train.sources import checkout_commit
 from maskfix.train.views import OccludedViews, open_occluders
-from maskfix.weights import add_to_manifest, load_weights, manifest_row, replace_in_manifest, save_weights
+from maskfix.weights import (
+    SUFFIX,
+    WeightsRow,
+    add_to_manifest,
+    file_sha256,
+    load_weights,
+    manifest_row,
+    replace_in_manifest,
+    save_weights,
+)
 
 HELD_OUT = 0.02
 """Share of the faces that set an early look's limit, where the weights do not say what they were trained without."""
+
+#: Header entry of a weights file: the hash of the file whose place it took.
+_REPLACES = "replaces"
 
 #: More of the masks are of any colour, and drawn, than in training: what was never seen must not look clean.
 _VIEWS = ViewConfig(random_cloth=0.4, drawn=0.3, clean=0.0)
@@ -52,7 +66,7 @@ def release_checkpoint(checkpoint: str | Path, name: str, data: str, licence: st
     if not {"average", "network", "config", "step"} <= state.keys():
         raise CheckpointError(f"{path}: no checkpoint of stage 2 or of a distillation")
     config = state["config"]
-    if not re.fullmatch(re.escape(config["network"]) + r"\.[\w.-]+", name):
+    if not re.fullmatch(re.escape(config["network"]) + r"\.[\w.-]+", name) or name.endswith(SUFFIX):
         raise InputError(f"name: expected {config['network']}.TAG, got {name!r}")
     if not config.get("fusion", True):
         raise InputError(f"{path}: trained without fusion, for an ablation; no released network is made so")
@@ -98,7 +112,7 @@ def add_early_look(
         WeightsError: If the weights cannot be read.
     """
     folder = Path(folder)
-    path = folder / manifest_row(name, folder).file
+    path = folder / _settled(name, folder).file
     state, row = load_weights(path)
     network = create_network(row.arch).eval().requires_grad_(False)
     own, _ = split_early_look(state, network.config)
@@ -123,11 +137,25 @@ def add_early_look(
     told = {key: round(value, 5) for key, value in figures._asdict().items()}
     training = row.training | {"early_look": told}
     whole = own | {PREFIX + key: value for key, value in early.state_dict().items()}
-    written = save_weights(path, whole, row.arch, {"step": str(training.get("steps", ""))})
+    header = {"step": str(training.get("steps", "")), _REPLACES: row.sha256}
+    written = save_weights(path, whole, row.arch, header)
     changed = dataclasses.replace(row, sha256=written.sha256, bytes=written.bytes, training=training)
     replace_in_manifest(changed, folder)
     write_cards(folder)
     return figures
+
+
+def _settled(name: str, folder: Path) -> WeightsRow:
+    """A manifest row, of the file as it is: a process killed between both writes leaves the row of the file before."""
+    row = manifest_row(name, folder)
+    path = folder / row.file
+    digest = file_sha256(path)
+    if digest == row.sha256:
+        return row
+    with contextlib.suppress(SafetensorError), safe_open(path, "pt") as opened:
+        if (opened.metadata() or {}).get(_REPLACES) == row.sha256:
+            replace_in_manifest(dataclasses.replace(row, sha256=digest, bytes=path.stat().st_size), folder)
+    return row
 
 
 def _last_validation(log: Path, step: int) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,17 @@ from maskfix.losses.info_nce import negative_similarity
 from maskfix.restore import CONFIGS, SiameseNetwork
 from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.batches import BatchDataset, as_pictures, batches
-from maskfix.train.checkpoint import append_log, load_checkpoint, restore, save_checkpoint, trim_log
+from maskfix.train.checkpoint import append_log, load_checkpoint, only_run, restore, save_checkpoint, trim_log
 from maskfix.train.config import SiameseConfig, as_plain
-from maskfix.train.loop import Progress, Saver, learning_rate, make_fabric, open_views, set_learning_rate
+from maskfix.train.loop import (
+    Progress,
+    Saver,
+    check_finite,
+    learning_rate,
+    make_fabric,
+    open_views,
+    set_learning_rate,
+)
 from maskfix.train.muon import MuonAndAdam
 from maskfix.train.parallel import Processes
 from maskfix.train.sources import run_sources
@@ -55,7 +65,9 @@ def train_siamese(
         InputError: If the processes that torchrun started cannot share a batch equally, or the queue is shorter than a
             batch whose keys shall be negatives.
         DatasetError: If the faces or templates cannot be used.
-        CheckpointError: If `out` holds a damaged checkpoint or one of another configuration or other faces.
+        CheckpointError: If `out` holds a damaged checkpoint or one of another configuration or other faces, or another
+            process trains there.
+        MaskfixError: If a loss is not finite.
     """
     out = Path(out)
     fabric = make_fabric(config.precision, device)
@@ -85,35 +97,39 @@ def train_siamese(
     start = restore(state, out / CHECKPOINT, {"network": network, "optimiser": optimiser})
     processes.check_step(start, out / CHECKPOINT)
     model, optimiser = fabric.setup(network, optimiser)
-    if processes.first:
-        out.mkdir(parents=True, exist_ok=True)
-        trim_log(out / LOG, start)
-        drop_leftovers([out / CHECKPOINT])
-
-    def save(step: int) -> None:
-        save_checkpoint(
-            out / CHECKPOINT,
-            {
-                "config": as_plain(config),
-                "sources": sources,
-                "step": step,
-                "network": network.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "encoder": network.query.encoder.state_dict(),
-            },
-        )
-
-    saver = Saver(save, config.checkpoint_seconds)
-    dataset = BatchDataset(views, training, config.batch_size, config.seed, pairs=True, rows=rows, apart=config.apart)
-    for step, pair in enumerate(batches(dataset, start, config.steps, workers, fabric.device), start):
-        set_learning_rate(optimiser, learning_rate(config, step))
-        figures = _step(config, pair, fabric, processes, network, model, optimiser)
-        network.update_key_branch()
+    with contextlib.ExitStack() as held:
         if processes.first:
-            append_log(out / LOG, {"step": step + 1, **figures})
-            saver.maybe(step + 1, last=step + 1 == config.steps)
-            if progress:
-                progress(step + 1, figures)
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(only_run(out))
+            trim_log(out / LOG, start)
+            drop_leftovers([out / CHECKPOINT, out / LOG])
+
+        def save(step: int) -> None:
+            save_checkpoint(
+                out / CHECKPOINT,
+                {
+                    "config": as_plain(config),
+                    "sources": sources,
+                    "step": step,
+                    "network": network.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "encoder": network.query.encoder.state_dict(),
+                },
+            )
+
+        saver = Saver(save, config.checkpoint_seconds)
+        dataset = BatchDataset(
+            views, training, config.batch_size, config.seed, pairs=True, rows=rows, apart=config.apart
+        )
+        for step, pair in enumerate(batches(dataset, start, config.steps, workers, fabric.device), start):
+            set_learning_rate(optimiser, learning_rate(config, step))
+            figures = _step(config, step, out / CHECKPOINT, pair, fabric, processes, network, model, optimiser)
+            network.update_key_branch()
+            if processes.first:
+                append_log(out / LOG, {"step": step + 1, **figures})
+                saver.maybe(step + 1, last=step + 1 == config.steps)
+                if progress:
+                    progress(step + 1, figures)
     processes.wait()
     return out / CHECKPOINT
 
@@ -132,6 +148,8 @@ def _make_optimiser(config: SiameseConfig, network: SiameseNetwork) -> torch.opt
 
 def _step(
     config: SiameseConfig,
+    step: int,
+    checkpoint: Path,
     pair: Any,
     fabric: Any,
     processes: Processes,
@@ -153,5 +171,7 @@ def _step(
         network.enqueue(processes.gather(key))
     optimiser.zero_grad(set_to_none=True)
     fabric.backward(loss)
+    norm = torch.nn.utils.clip_grad_norm_(network.query.parameters(), math.inf)
+    check_finite(step + 1, checkpoint, float(norm))
     optimiser.step()
     return processes.average({"loss": float(loss.detach()), "found": float(found)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +14,9 @@ from torch.utils.data import Dataset
 from maskfix.base import InputError, drop_leftovers
 from maskfix.train.averaging import average_of, update_average
 from maskfix.train.batches import batches
-from maskfix.train.checkpoint import append_log, resume, save_checkpoint
+from maskfix.train.checkpoint import append_log, only_run, resume, save_checkpoint
 from maskfix.train.config import AveragedConfig
-from maskfix.train.loop import Progress, Saver, launched_processes, learning_rate, set_learning_rate
+from maskfix.train.loop import Progress, Saver, check_finite, launched_processes, learning_rate, set_learning_rate
 
 Loss = Callable[[Any, Any], tuple[Tensor, dict[str, float]]]
 """Called with the network and a batch; gives what to minimise, and the figures of the log."""
@@ -81,34 +82,43 @@ def run_steps(
         Path of the checkpoint; its `average` entry is what is released.
 
     Raises:
-        CheckpointError: If a checkpoint is damaged or of another configuration, other sources or another network.
+        CheckpointError: If a checkpoint is damaged or of another configuration, other sources or another network, or
+            another process writes to it.
+        MaskfixError: If a loss is not finite.
     """
     config, fabric = run.config, run.fabric
     average = average_of(network, config.average)
     record, sources = dict(run.record), dict(run.sources)
-    first = resume(run.checkpoint, run.log, record, network, average, optimiser, sources)
-    model, optimiser = fabric.setup(network, optimiser)
     run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    drop_leftovers([run.checkpoint])
+    with only_run(run.checkpoint.parent):
+        first = resume(run.checkpoint, run.log, record, network, average, optimiser, sources)
+        model, optimiser = fabric.setup(network, optimiser)
+        drop_leftovers([run.checkpoint, run.log])
 
-    def save(step: int) -> None:
-        stored = {"config": record, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
-        save_checkpoint(run.checkpoint, stored | {"average": average.state_dict(), "sources": sources})
+        def save(step: int) -> None:
+            stored = {
+                "config": record,
+                "step": step,
+                "network": network.state_dict(),
+                "optimiser": optimiser.state_dict(),
+            }
+            save_checkpoint(run.checkpoint, stored | {"average": average.state_dict(), "sources": sources})
 
-    saver = Saver(save, config.checkpoint_seconds)
-    for step, lesson in enumerate(batches(lessons, first, config.steps, run.workers, fabric.device), first):
-        set_learning_rate(optimiser, learning_rate(config, step))
-        total, figures = loss(model, lesson)
-        optimiser.zero_grad(set_to_none=True)
-        fabric.backward(total)
-        if config.clip:
-            fabric.clip_gradients(model, optimiser, max_norm=config.clip)
-        optimiser.step()
-        update_average(average, network, config.average, step)
-        if validate and config.validates(step):
-            figures |= validate(average.module)
-        append_log(run.log, {"step": step + 1, **figures})
-        saver.maybe(step + 1, step + 1 == config.steps)
-        if progress:
-            progress(step + 1, figures)
-    return run.checkpoint
+        saver = Saver(save, config.checkpoint_seconds)
+        for step, lesson in enumerate(batches(lessons, first, config.steps, run.workers, fabric.device), first):
+            set_learning_rate(optimiser, learning_rate(config, step))
+            total, figures = loss(model, lesson)
+            optimiser.zero_grad(set_to_none=True)
+            fabric.backward(total)
+            bound = config.clip or math.inf
+            norm = fabric.clip_gradients(model, optimiser, max_norm=bound, error_if_nonfinite=False)
+            check_finite(step + 1, run.checkpoint, float(norm))
+            optimiser.step()
+            update_average(average, network, config.average, step)
+            if validate and config.validates(step):
+                figures |= validate(average.module)
+            append_log(run.log, {"step": step + 1, **figures})
+            saver.maybe(step + 1, step + 1 == config.steps)
+            if progress:
+                progress(step + 1, figures)
+        return run.checkpoint

@@ -41,7 +41,7 @@ def run_sources(
 
 
 def faces_sha256(faces: str | Path) -> str:
-    """Hash of a store of faces: that of its `records.csv`, which names them all.
+    """Hash of a store of faces: that of its `records.csv`, which names all pictures and has the hash of each.
 
     Raises:
         WeightsError: If it cannot be read.
@@ -60,7 +60,7 @@ def check_sources(path: str | Path, stored: Mapping[str, Any], running: Mapping[
         running: What `run_sources` says now.
 
     Raises:
-        CheckpointError: If faces, networks, teachers or templates are others.
+        CheckpointError: If faces, networks, teachers, templates or the start are others.
     """
     other = [key for key in stored.keys() & running.keys() if key != "commit" and stored[key] != running[key]]
     if other:

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from maskfix.align import recrop
-from maskfix.base import UNREADABLE_ARRAYS, CheckpointError, DoubleArray, FloatArray, InputError, replacing
+from maskfix.base import (
+    UNREADABLE_ARRAYS,
+    CheckpointError,
+    DoubleArray,
+    FloatArray,
+    InputError,
+    drop_leftovers,
+    replacing,
+)
 from maskfix.data import FaceStore
 from maskfix.embed import unit_rows
 from maskfix.embed.base import Embedder
@@ -26,7 +34,7 @@ def teacher_embeddings(
     Args:
         store: Prepared faces.
         embedder: The teacher.
-        folder: Where `teacher-HASH-HASH.npy` is kept, by the teacher and the faces' names.
+        folder: Where `teacher-HASH-HASH.npy` is kept, by the teacher and the faces.
         progress: Called after each block with the number of faces done.
 
     Returns:
@@ -35,8 +43,9 @@ def teacher_embeddings(
     Raises:
         CheckpointError: If the kept file is damaged or was made of another number of faces.
     """
-    names = hashlib.sha256("\n".join(store.names).encode(errors="surrogateescape")).hexdigest()
-    path = Path(folder) / f"teacher-{embedder.sha256[:16]}-{names[:16]}.npy"
+    faces = hashlib.sha256("\n".join([store.sha256, *store.names]).encode(errors="surrogateescape")).hexdigest()
+    path = Path(folder) / f"teacher-{embedder.sha256[:16]}-{faces[:16]}.npy"
+    drop_leftovers([path])
     done = _kept(path, len(store), embedder.dimension)
     blocks = [done]
     for start in range(len(done), len(store), _BLOCK):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from maskfix.train.texture import Texture
 from maskfix.train.views import OccludedViews
 
 FACES = 256
+_BATCH = 32
 
 
 @torch.no_grad()
@@ -33,7 +33,7 @@ def validate(
     Args:
         network: The network that would be released.
         views: Where faces and masks come from.
-        faces: Indices of the held-out faces; the first 256 are used.
+        faces: Indices of the held-out faces, one at least; the first 256 are used.
         config: Stage 2's configuration.
         fabric: Device and precision.
         texture: For the identity figures, or None.
@@ -45,16 +45,20 @@ def validate(
         A figure over masked faces is left out where no face drew a mask.
     """
     network.eval()
-    size = min(32, len(faces))
+    size = min(_BATCH, len(faces))
+    count = min(FACES, len(faces))
     data = BatchDataset(views, faces[:FACES], size, config.seed + 1)
-    rows = [_figures(network, data[step], fabric, texture) for step in range(min(FACES, len(faces)) // size)]
+    rows = [_figures(network, data[step], fabric, texture, count - step * size) for step in range(-(-count // size))]
     network.train()
-    columns = {name: [row[name] for row in rows if not math.isnan(row[name])] for name in rows[0]}
-    return {name: float(np.mean(values)) for name, values in columns.items() if values}
+    columns = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    return {name: float(values.double().mean()) for name, values in columns.items() if len(values)}
 
 
-def _figures(network: torch.nn.Module, batch: Any, fabric: Any, texture: Texture | None) -> dict[str, float]:
-    """Figures of one batch."""
+def _figures(
+    network: torch.nn.Module, batch: Any, fabric: Any, texture: Texture | None, count: int
+) -> dict[str, torch.Tensor]:
+    """Figures of the first `count` faces of a batch, each of those that it is known of."""
+    batch = type(batch)(*(column[:count] for column in batch))
     clean, masked = as_pictures(batch.clean, fabric.device), as_pictures(batch.occluded, fabric.device)
     alpha = batch.alpha[:, None].to(fabric.device).float() / 255
     with fabric.autocast():
@@ -64,13 +68,13 @@ def _figures(network: torch.nn.Module, batch: Any, fabric: Any, texture: Texture
     worn = alpha.amax((1, 2, 3)) > 0
     error = ((image - clean).square() * (alpha > 0.5)).sum((1, 2, 3)) / (3 * (alpha > 0.5).sum((1, 2, 3)).clamp_min(1))
     figures = {
-        "val_psnr_masked": float((-10 * torch.log10(error[worn].clamp_min(1e-8))).mean()),
-        "val_coverage_error": float(((occlusion > 0.5).float() - (alpha > 0.5).float()).mean((1, 2, 3)).abs().mean()),
+        "val_psnr_masked": -10 * torch.log10(error[worn].clamp_min(1e-8)),
+        "val_coverage_error": ((occlusion > 0.5).float() - (alpha > 0.5).float()).mean((1, 2, 3)).abs(),
     }
     if texture is not None:
         truth, before, after = (texture.opinions(x.clamp(0, 1)) for x in (clean, masked, image))
         for name in truth:
             for label, given in ((f"val_identity_masked_{name}", before), (f"val_identity_{name}", after)):
                 similar = functional.cosine_similarity(given[name].float(), truth[name].float())
-                figures[label] = float(similar[worn].mean())
-    return figures
+                figures[label] = similar[worn]
+    return {name: values.cpu() for name, values in figures.items()}

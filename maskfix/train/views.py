@@ -199,9 +199,7 @@ class OccludedViews:
     def occlude(self, face: Face, generator: Generator) -> Masked:
         """Put a random mask on a face, or none in a share of cases."""
         masked = self._put_on(face, self.draw_mask(generator))
-        if face.coarseness is None:
-            return masked
-        return Masked(*(_coarsen(picture, face.coarseness) for picture in masked))
+        return Masked(*(coarsen(picture, face.coarseness) for picture in masked))
 
     def _put_on(self, face: Face, drawn: MaskDraw | None) -> Masked:
         """The face with the drawn mask, or as it is seen without one."""
@@ -259,7 +257,7 @@ def _vary(crop: UInt8Array, drawn: FaceDraw) -> UInt8Array:
     """Move, mirror and relight a crop as drawn, and coarsen it where that does not wait for the mask."""
     crop = cv2.warpAffine(crop, drawn.matrix, crop.shape[1::-1], borderMode=cv2.BORDER_REFLECT_101)
     crop = _relight(np.ascontiguousarray(crop[:, ::-1] if drawn.mirrored else crop), drawn)
-    return crop if drawn.coarseness is None or drawn.with_mask else _coarsen(crop, drawn.coarseness)
+    return crop if drawn.with_mask else coarsen(crop, drawn.coarseness)
 
 
 def _relight(crop: UInt8Array, drawn: FaceDraw) -> UInt8Array:
@@ -271,8 +269,18 @@ def _relight(crop: UInt8Array, drawn: FaceDraw) -> UInt8Array:
     return np.asarray(crop, np.uint8)
 
 
-def _coarsen(crop: UInt8Array, factor: float) -> UInt8Array:
-    """Scale a crop down by area averaging and up again bilinearly."""
+def coarsen(crop: UInt8Array, factor: float | None) -> UInt8Array:
+    """Scale a crop down by area averaging and up again bilinearly.
+
+    Args:
+        crop: `(S, S, 3)` or `(S, S)` uint8.
+        factor: Of the down-scaling, in (0, 1]; None leaves the crop as it is.
+
+    Returns:
+        The shape given, uint8.
+    """
+    if factor is None:
+        return crop
     size = crop.shape[0]
     small = max(8, round(size * factor))
     return np.asarray(

@@ -35,7 +35,10 @@ class TestWithoutMediapipe:
         monkeypatch.setitem(sys.modules, "mediapipe", None)
 
     def test_mesh_names_the_extra(self) -> None:
-        with pytest.raises(DependencyError, match=r"mediapipe is missing; install it with: pip install mediapipe"):
+        with pytest.raises(
+            DependencyError,
+            match=r"mediapipe cannot be imported .*; install maskfix with it, .* pip install '\.\[train\]'",
+        ):
             load_detector("mesh")
 
     def test_auto_takes_mtcnn(self) -> None:
@@ -45,7 +48,7 @@ class TestWithoutMediapipe:
 class TestMtcnn:
     def test_without_facenet_pytorch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
-        with pytest.raises(DependencyError, match="detector mtcnn: pip install facenet-pytorch"):
+        with pytest.raises(DependencyError, match=r"detector mtcnn: pip install facenet-pytorch==2\.5\.3"):
             load_detector("mtcnn")
 
     @pytest.mark.parametrize("device", ["bogus", "cuda:99"])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from maskfix.align import mesh as mesh_module
 from maskfix.align.mesh import MeshDetector, five_from_mesh, mask_points_from_mesh
 from maskfix.base import InputError, UInt8Array
 from maskfix.data import canonical_face
@@ -121,3 +122,25 @@ def test_without_standard_error(mesh: MeshDetector) -> None:
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+def test_long_picture__its_process_lives(mesh: MeshDetector) -> None:
+    """MediaPipe would end it at 32,768 pixels, of which a border adds half."""
+    for shape in ((40, 30_000, 3), (30_000, 1, 3)):
+        assert mesh.detect([np.zeros(shape, np.uint8)])[0].reason == "no face found"
+
+
+def test_large_picture__points_are_of_the_picture_as_it_is(
+    mesh: MeshDetector, astronaut: UInt8Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [known] = mesh.detect([astronaut[:400]])
+    monkeypatch.setattr(mesh_module, "_LONGEST", 300)
+    [smaller] = mesh.detect([astronaut[:400]])
+    for found, expected in zip(smaller[:3], known[:3], strict=True):
+        assert found is not None
+        assert expected is not None
+        assert np.linalg.norm((found - expected)[:, :2], axis=1).max() < 6
+    assert smaller.mesh is not None
+    assert known.mesh is not None
+    assert np.corrcoef(smaller.mesh[:, 2], known.mesh[:, 2])[0, 1] > 0.98
+    assert np.ptp(smaller.mesh[:, 2]) == pytest.approx(np.ptp(known.mesh[:, 2]), rel=0.15)

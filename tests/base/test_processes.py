@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +48,47 @@ def test_in_processes__dead_process() -> None:
 
 def test_in_processes__nothing_to_do() -> None:
     assert list(in_processes(add, [], 2)) == []
+
+
+_ALONE = """
+import os, sys, time
+from maskfix.base.processes import in_processes
+from tests.base.test_processes import tell
+if __name__ == "__main__":
+    for process in in_processes(tell, [0], 1):
+        print(process, flush=True)
+        time.sleep(60)
+"""
+
+
+def tell(job: int) -> int:
+    """The process that does the job."""
+    return os.getpid()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal of its own ends a process at once here")
+def test_in_processes__end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "alone.py").write_text(_ALONE)
+    root = str(Path(__file__).parents[2])
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "alone.py"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root},
+    ) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        assert _lives(worker)
+        parent.kill()
+    until = time.monotonic() + 20
+    while _lives(worker) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not _lives(worker)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import cv2
@@ -90,6 +91,27 @@ class TestOpenStore:
         np.save(store / f"{name}.npy", array[:1])
         with pytest.raises(DatasetError, match="disagree on the number of faces; run maskfix prepare again"):
             open_store(store)
+
+    @pytest.mark.parametrize(
+        ("name", "array"),
+        [
+            ("crops", np.zeros((2, 16, 12, 3), np.uint8)),
+            ("crops", np.zeros((2, 16), np.uint8)),
+            ("crops", np.zeros((2, 16, 16, 3), np.float32)),
+            ("points", np.zeros((2, 5, 2), np.float32)),
+            ("points", np.zeros((2, 6, 2), np.float64)),
+            ("correspondence", np.zeros((2, 8, 8, 2), np.uint8)),
+            ("frames", np.zeros((2, 2, 2), np.float32)),
+        ],
+    )
+    def test_arrays_of_another_kind(self, store: Path, name: str, array: np.ndarray) -> None:
+        np.save(store / f"{name}.npy", array)
+        with pytest.raises(DatasetError, match=r"\.npy holds \(2, .*, not of these faces; run maskfix prepare again"):
+            open_store(store)
+
+    def test_known_by_its_records(self, store: Path) -> None:
+        text = (store / "records.csv").read_bytes()
+        assert open_store(store).sha256 == hashlib.sha256(text).hexdigest()
 
     def test_other_layout(self, store: Path) -> None:
         write_layout(store, arcface_layout(16))

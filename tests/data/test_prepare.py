@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -88,6 +89,8 @@ class TestPrepareFaces:
         assert records["reason"].tolist()[::3] == ["", ""]
         assert records["reason"][1] == "no face found"
         assert records["reason"][2].startswith(f"{pictures / 'half.jpg'}: truncated or damaged picture")
+        hashes = [hashlib.sha256((pictures / name).read_bytes()).hexdigest() for name in NAMES]
+        assert records["sha256"].tolist() == hashes
         stored = pd.read_csv(out / "records.csv", keep_default_na=False)
         pd.testing.assert_frame_equal(stored, records, check_dtype=False)
 
@@ -109,7 +112,8 @@ class TestPrepareFaces:
         for i, name in enumerate(FACES):
             photo = read_image(pictures / name)
             [found] = detector.detect([photo])
-            for stored, expected in zip(store[:4], prepare_face(photo, found, SIZE), strict=True):
+            arrays = (store.crops, store.points, store.correspondence, store.frames)
+            for stored, expected in zip(arrays, prepare_face(photo, found, SIZE), strict=True):
                 np.testing.assert_array_equal(stored[i], expected)
 
     def test_two_cuts_of_one_face_are_alike(self, prepared: tuple[Path, pd.DataFrame]) -> None:
@@ -164,6 +168,52 @@ class TestPrepareFaces:
         pd.testing.assert_frame_equal(records, prepared[1])
         assert files(tmp_path) == files(prepared[0])
 
+    @pytest.mark.parametrize("content", [b"", b"half", "other columns"])
+    def test_damaged_parts_are_made_again(
+        self,
+        prepared: tuple[Path, pd.DataFrame],
+        pictures: Path,
+        tmp_path: Path,
+        in_process: None,
+        monkeypatch: pytest.MonkeyPatch,
+        content: bytes | str,
+    ) -> None:
+        """Of a power cut, and of a version before this one."""
+        with monkeypatch.context() as patch:
+            patch.setattr(prepare, "_collect", lambda *_: pd.DataFrame())
+            prepare_faces(pictures, tmp_path, size=SIZE)
+        [part] = (tmp_path / "parts").glob("*.npz")
+        if isinstance(content, str):
+            with np.load(part) as arrays:
+                np.savez(part, **{**arrays, "rows": arrays["rows"][:, :3]})
+        else:
+            part.write_bytes(part.read_bytes()[:5000] if content else content)
+        pd.testing.assert_frame_equal(prepare_faces(pictures, tmp_path, size=SIZE), prepared[1])
+        assert files(tmp_path) == files(prepared[0])
+
+    def test_killed_while_a_store_is_replaced__it_is_none(
+        self, pictures: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_image(tmp_path / "one" / "a.png", read_image(pictures / "tight.png"))
+        write_image(tmp_path / "two" / "a.png", read_image(pictures / "tight.png")[:, ::-1])
+        out = tmp_path / "out"
+        prepare_faces(tmp_path / "one", out, size=SIZE)
+        replaced = prepare.replacing
+
+        def killed(path: Path) -> Any:
+            if path.name == "points.npy":
+                raise KeyboardInterrupt
+            return replaced(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(prepare, "replacing", killed)
+            with pytest.raises(KeyboardInterrupt):
+                prepare_faces(tmp_path / "two", out, size=SIZE)
+        with pytest.raises(DatasetError, match=r"records\.csv missing"):
+            open_store(out)
+        prepare_faces(tmp_path / "two", out, size=SIZE)
+        assert len(open_store(out)) == 1
+
     def test_several_folders(
         self, prepared: tuple[Path, pd.DataFrame], pictures: Path, tmp_path: Path, in_process: None
     ) -> None:
@@ -203,9 +253,20 @@ class TestPrepareFaces:
 
     def test_parts_that_nobody_claims_are_refused(self, pictures: Path, tmp_path: Path, in_process: None) -> None:
         (tmp_path / "parts").mkdir()
-        (tmp_path / "parts" / "00000.npz").touch()
-        with pytest.raises(DatasetError, match="holds unfinished parts of other pictures"):
-            prepare_faces(pictures, tmp_path, size=SIZE)
+        for name in ("00000.npz", "drawing.dxf"):
+            (tmp_path / "parts" / name).write_text("my own")
+            with pytest.raises(DatasetError, match="maskfix keeps unfinished parts there, and these are none; choose"):
+                prepare_faces(pictures, tmp_path, size=SIZE)
+            assert files(tmp_path) == {f"parts/{name}": b"my own"}
+            (tmp_path / "parts" / name).unlink()
+
+    def test_what_a_user_put_beside_the_parts_stays(self, pictures: Path, tmp_path: Path, in_process: None) -> None:
+        def put(done: Iterable[int], total: int) -> Iterable[int]:
+            (tmp_path / "parts" / "model.npz").write_text("my own")
+            return done
+
+        prepare_faces(pictures, tmp_path, size=SIZE, track=put)
+        assert [path.name for path in (tmp_path / "parts").iterdir()] == ["model.npz"]
 
     def test_killed_while_parts_are_removed__they_stay_claimed(
         self,
@@ -215,11 +276,15 @@ class TestPrepareFaces:
         in_process: None,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def killed(_: Path) -> None:
-            raise KeyboardInterrupt
+        unlink = Path.unlink
+
+        def killed(path: Path, missing_ok: bool = False) -> None:
+            if path.name == "source.txt":
+                raise KeyboardInterrupt
+            unlink(path, missing_ok)
 
         with monkeypatch.context() as patch:
-            patch.setattr(prepare.shutil, "rmtree", killed)
+            patch.setattr(Path, "unlink", killed)
             with pytest.raises(KeyboardInterrupt):
                 prepare_faces(pictures, tmp_path, size=SIZE)
         assert [path.name for path in (tmp_path / "parts").iterdir()] == ["source.txt"]
@@ -270,7 +335,7 @@ parts = Path(sys.argv[1]) / "parts"
 parts.mkdir()
 arrays = {"crops": np.zeros((9, 64, 64, 3), np.uint8), "points": np.zeros((9, 6, 2), np.float32)}
 arrays |= {"correspondence": np.zeros((9, 64, 64, 2), np.uint8), "frames": np.zeros((9, 4, 2), np.float32)}
-np.savez(parts / "00000.npz", **arrays, rows=np.array([("a", True, "")] * 9))
+np.savez(parts / "00000.npz", **arrays, rows=np.array([("a", True, "", "")] * 9))
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:
     prepare._collect(Path(sys.argv[1]), parts, 1, 64)

@@ -110,12 +110,12 @@ class TestEmbed:
 class TestInit:
     def test_weights_package_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-        with pytest.raises(DependencyError, match="pip install face-recognition-models"):
+        with pytest.raises(DependencyError, match="pip install dlib-bin face-recognition-models"):
             DlibEmbedder()
 
     def test_dlib_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(__import__("sys").modules, "dlib", None)
-        with pytest.raises(DependencyError, match="needs dlib: pip install dlib-bin"):
+        with pytest.raises(DependencyError, match="needs dlib: pip install dlib-bin face-recognition-models"):
             DlibEmbedder()
 
     def test_truncated_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

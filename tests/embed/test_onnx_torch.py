@@ -115,7 +115,7 @@ def test_init__no_network(tmp_path: Path) -> None:
 
 def test_init__without_onnx2torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx2torch", None)
-    with pytest.raises(DependencyError, match=r"pip install onnx onnx2torch"):
+    with pytest.raises(DependencyError, match=r"pip install '\.\[train\]'"):
         OnnxTorchNetwork(f"{write_strided(tmp_path / 'm.onnx')}?layout=arcface_16")
 
 

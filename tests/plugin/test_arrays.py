@@ -119,6 +119,16 @@ class TestSession:
         np.testing.assert_array_equal(seam.last[1].original, alone[1])
         assert (out[1] == alone[1]).all() == (mode == "observe")
 
+    @pytest.mark.parametrize("name", ["run_with_ort_values", "run_with_iobinding", "io_binding", "run_async"])
+    def test_what_runs_it_otherwise_is_refused(self, session: Any, name: str) -> None:
+        """Nothing would be completed, and nobody told."""
+        seam = maskfix.wrap(session, layout="arcface_112", value_range="symmetric", deoccluder=green_deoccluder())
+        assert hasattr(seam, name)
+        with pytest.raises(
+            InputError, match=f"{name}: nothing is completed before it; call run, or inner.{name} to do"
+        ):
+            getattr(seam, name)(None, {})
+
     def test_several_inputs(self, session: Any, crops: UInt8Array) -> None:
         seam = maskfix.wrap(session, layout="arcface_112", value_range="symmetric", deoccluder=green_deoccluder())
         with pytest.raises(InputError, match="input_feed: expected the crops alone, got a, b"):

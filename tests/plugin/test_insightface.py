@@ -308,6 +308,9 @@ class TestRecogniser:
         np.testing.assert_array_equal(clean, expected[0].embedding)
         assert (masked != expected[1].embedding).any()
         assert faces[1].completion.used
+        assert rec.last == (faces[1].completion,)
+        rec.get_batch(both_bgr, faces)
+        assert rec.last == tuple(face.completion for face in faces)
         maskfix.attach(fresh, deoccluder=green_deoccluder(), refine=False)
         np.testing.assert_array_equal(masked, by_place(fresh.get(both_bgr))[1].embedding)
         maskfix.detach(fresh)
@@ -379,8 +382,17 @@ class TestRecogniser:
             library.input_mean = old
 
     def test_wrapped_twice(self, rec: Any) -> None:
-        with pytest.raises(InputError, match="CompletedRecogniser is wrapped already"):
+        with pytest.raises(InputError, match="CompletedRecogniser is wrapped already; wrap its `inner`"):
             maskfix.wrap(rec)
+        assert rec.inner is rec.recogniser
+
+    def test_forward_is_refused(self, rec: Any) -> None:
+        """It takes what is normalised already, and nothing would be completed."""
+        assert hasattr(rec, "forward")
+        with pytest.raises(
+            InputError, match=r"forward: nothing is completed before it; call get_feat, or inner\.forward"
+        ):
+            rec.forward(np.zeros((1, 3, 112, 112), np.float32))
 
     def test_layout_is_fixed(self, fresh: Any) -> None:
         with pytest.raises(InputError, match="layout, colour: fixed by insightface; leave it out"):

@@ -10,12 +10,13 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from maskfix.base import DatasetError, InputError, UInt8Array
+from maskfix.base import DatasetError, InputError, UInt8Array, WeightsError
 from maskfix.data import open_store
 from maskfix.deocclude import Deoccluder
 from maskfix.occlude import Occluder
 from maskfix.restore import CLEAN_COVERAGE, PREFIX, CompletionNetwork, EarlyLook, create_network
 from maskfix.train import early as fitting
+from maskfix.train import release
 from maskfix.train.config import ViewConfig
 from maskfix.train.early import Lessons, draw_picture, estimate, fit_early_look, learn
 from maskfix.train.release import add_early_look
@@ -206,6 +207,28 @@ class TestRelease:
         add_early_look("tiny.a", store, folder, pictures=48)
         again = read_manifest(folder)[0]
         assert replace(again, sha256=row.sha256) == row, "once more changes nothing but the order of the header"
+
+    def test_killed_between_file_and_manifest__it_goes_on(
+        self, folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole, [row] = load_weights(folder / "tiny.a.safetensors")[0], read_manifest(folder)
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(release, "replace_in_manifest", killed)
+            with pytest.raises(KeyboardInterrupt):
+                add_early_look("tiny.a", store, folder, pictures=48)
+        with pytest.raises(WeightsError, match="the manifest says"):
+            load_weights(folder / row.file)
+        add_early_look("tiny.a", store, folder, pictures=48)
+        again, _ = load_weights(folder / row.file)
+        torch.testing.assert_close({name: again[name] for name in whole}, whole, rtol=0, atol=0)
+        # A file that is simply another one is not taken.
+        save_weights(folder / row.file, whole, "tiny", {"replaces": "0" * 64})
+        with pytest.raises(WeightsError, match="the manifest says"):
+            add_early_look("tiny.a", store, folder, pictures=48)
 
     def test_errors(self, folder: Path, store_128: Path, store: Path) -> None:
         with pytest.raises(InputError, match=r"tiny\.b: not in .*manifest\.json; known: tiny\.a"):

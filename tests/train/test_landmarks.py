@@ -176,3 +176,17 @@ def test_train__refusals(store_128: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_config__refuses(name: str, value: object) -> None:
     with pytest.raises(InputError, match=name):
         replace(SETTINGS, **{name: value})
+
+
+def test_lessons__what_is_behind_something_is_as_coarse_as_its_face(
+    store_128: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The camera that coarsens a face with its mask sees the face so without a mask too."""
+    fine = np.indices((128, 128)).sum(0)[..., None] % 2 * np.full(3, 255, np.uint8)
+    monkeypatch.setattr(landmarks, "put_behind", lambda *_: fine.astype(np.uint8))
+    monkeypatch.setattr(landmarks, "move", lambda picture, *_: picture)
+    config = replace(SETTINGS, behind=1.0, moves=1, batch_size=24)
+    for share, coarse in ((0.0, 0), (1.0, 12)):
+        views = replace(PLAIN, coarsest=0.2, coarsen_masks=share)
+        contrast = lessons(store_128, replace(config, views=views))[0].pictures.float().std((1, 2, 3))
+        assert abs(int((contrast < 100).sum()) - coarse) <= 5, "half of the faces are coarsened"

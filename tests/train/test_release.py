@@ -102,7 +102,7 @@ def test_release__no_checkpoint_of_stage_2(checkpoint: Path, tmp_path: Path) -> 
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("name", ["small.utkface", "tiny", "tiny.", "tiny.a/b", "../tiny.a"])
+@pytest.mark.parametrize("name", ["small.utkface", "tiny", "tiny.", "tiny.a/b", "../tiny.a", "tiny.a.safetensors"])
 def test_release__name_must_start_with_the_networks(checkpoint: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"expected tiny\.TAG"):
         release_checkpoint(checkpoint, name, "", "", tmp_path / "weights")

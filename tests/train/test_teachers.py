@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,15 @@ def test_joint_target__what_cannot_be_joined() -> None:
     for given, dimension in (([], 2), ([rows, rows[:4]], 2), ([rows], 6)):
         with pytest.raises(InputError, match=f"expected the same {dimension} or more faces of each"):
             joint_target(given, dimension) if given else joint_target([np.ones((0, 2), np.float32)], dimension)
+
+
+def test_teacher_embeddings__other_pictures_of_the_same_names(store_128: Path, tmp_path: Path) -> None:
+    faces = open_store(store_128)
+    teacher_embeddings(faces, Bands(), tmp_path)
+    left = tmp_path / f".{next(tmp_path.iterdir()).stem}.maskfix-0123456789ab.npy"
+    left.touch()
+    retouched, second = replace(faces, crops=255 - np.asarray(faces.crops), sha256="f" * 64), Bands()
+    teacher_embeddings(retouched, second, tmp_path)
+    assert second.asked == 24
+    teacher_embeddings(faces, Bands(stop=0), tmp_path)
+    assert not left.exists(), "what a killed run left"

@@ -73,9 +73,8 @@ def completed(masked: NDArray[np.uint8]) -> NDArray[np.float64]:
     return shown
 
 
-def test_validate__face_by_face(store: Path) -> None:
-    found = figures(store, settings())
-    batch = held_out_batch(store)
+def by_hand(batch: Batch) -> tuple[list[float], list[float]]:
+    """Decibels inside the mask and errors of the coverage, face by face."""
     decibels, errors = [], []
     for clean, masked, alpha in zip(batch.clean.numpy(), batch.occluded.numpy(), batch.alpha.numpy(), strict=True):
         shown = completed(masked)
@@ -84,6 +83,12 @@ def test_validate__face_by_face(store: Path) -> None:
         decibels.append(-10 * math.log10(squared))
         # The left half of each picture is taken for occluded.
         errors.append(abs(0.5 - covered.mean()))
+    return decibels, errors
+
+
+def test_validate__face_by_face(store: Path) -> None:
+    found = figures(store, settings())
+    decibels, errors = by_hand(held_out_batch(store))
     assert found.keys() == {"val_psnr_masked", "val_coverage_error"}
     assert found["val_psnr_masked"] == pytest.approx(np.mean(decibels), rel=1e-4)
     assert found["val_coverage_error"] == pytest.approx(np.mean(errors), rel=1e-4)
@@ -108,3 +113,26 @@ def test_validate__identity_before_and_after(store: Path) -> None:
 def test_validate__no_face_drew_a_mask(store: Path) -> None:
     found = figures(store, replace(settings(), views=ViewConfig(clean=1)), MeanColour())
     assert found == {"val_coverage_error": pytest.approx(0.5)}
+
+
+def test_validate__the_last_batch_is_what_is_left(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    views, _, held_out = open_views(store, None, settings())
+    monkeypatch.setattr("maskfix.train.validate._BATCH", 3)
+    found = validate(Grey(), views, held_out[:7], settings(), make_fabric("32-true", "cpu"), None)
+    data, decibels = BatchDataset(views, held_out[:7], 3, settings().seed + 1), []
+    for step, count in enumerate((3, 3, 1)):
+        batch = data[step]
+        assert isinstance(batch, Batch)
+        decibels += by_hand(Batch(*(column[:count] for column in batch)))[0]
+    assert found["val_psnr_masked"] == pytest.approx(np.mean(decibels), rel=1e-4)
+
+
+def test_validate__a_figure_that_is_no_number_is_told(store: Path) -> None:
+    class Broken(Grey):
+        def forward(self, picture: Tensor, every_scale: bool = True) -> Decoded:
+            decoded = super().forward(picture, every_scale)
+            return decoded._replace(images=[decoded.images[0] * math.nan])
+
+    views, _, held_out = open_views(store, None, settings())
+    found = validate(Broken(), views, held_out, settings(), make_fabric("32-true", "cpu"), None)
+    assert math.isnan(found["val_psnr_masked"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ class TestOcclude:
         both = []
         for crops in (alone.copy(), alone):
             crops[2] = 255 * (crops is alone)
-            store = FaceStore(crops, *faces[1:])
+            store = replace(faces, crops=crops)
             both.append(OccludedViews(store, ViewConfig(clean=0.0, prints=1.0), [Occluder()], np.array([2])))
         face = dataset(faces).views.face(0, default_rng(0))
         differs = [
