@@ -19,6 +19,7 @@ from maskfix.base import (
     UInt8Array,
     WeightsError,
     canonical_layout,
+    check_crops,
     check_five,
     check_photo,
     check_shape,
@@ -213,7 +214,7 @@ class Deoccluder:
         return self
 
     def transform(self, crops: UInt8Array) -> UInt8Array:
-        """The completed crops, `complete(crops).images`.
+        """The completed crops, `complete(crops).images`; of many, the maps of some only are held at a time.
 
         Args:
             crops: `(N, S, S, 3)` uint8 RGB.
@@ -221,7 +222,8 @@ class Deoccluder:
         Raises:
             InputError: If type, shape or size differ.
         """
-        return self.complete(crops).images
+        check_crops("crops", crops, self.size)
+        return np.concatenate([self.complete(crops[i : i + 64]).images for i in range(0, max(len(crops), 1), 64)])
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn asks of a step: pictures come in and go out, and nothing needs to be fitted."""

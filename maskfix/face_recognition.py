@@ -114,11 +114,12 @@ def configure(
     """
     global _COMPLETER, _HIDDEN
     check_hidden(hidden)
-    _HIDDEN = hidden
     if isinstance(deoccluder, Completer):
         _COMPLETER = deoccluder
     else:
         _COMPLETER = Completer(deoccluder, SeamSettings(mode, threshold, share), device)
+    # After all that may be refused, so that what is refused changes nothing.
+    _HIDDEN = hidden
 
 
 def face_encodings(
@@ -337,7 +338,8 @@ def _hidden(picture: UInt8Array, upsample: int, known: Sequence[Any]) -> list[An
 
 
 def _in_colour(picture: Any) -> bool:
-    return isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,)
+    colour = isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,)
+    return colour and picture.size > 0
 
 
 def _shapes(picture: UInt8Array, locations: Sequence[Location] | None, model: str) -> list[Any]:

@@ -179,6 +179,12 @@ class TestSameAsThePackage:
             with pytest.raises((TypeError, RuntimeError)):
                 module.face_encodings(photo[..., :2], places)
 
+    def test_empty_picture(self, real: Any) -> None:
+        for module in (real, ours):
+            for size in ((0, 0, 3), (0, 9, 3)):
+                assert module.face_locations(np.zeros(size, np.uint8)) == []
+                assert module.face_encodings(np.zeros(size, np.uint8)) == []
+
 
 class TestFaceEncodings:
     @pytest.mark.parametrize("model", ["small", "large"])
@@ -364,6 +370,13 @@ class TestConfigure:
     def test_unknown_mode(self) -> None:
         with pytest.raises(InputError, match="mode: 'sometimes' is unknown; known: gate, always, observe, fuse"):
             ours.configure(mode="sometimes")
+
+    def test_what_is_refused_changes_nothing(self) -> None:
+        before = ours._COMPLETER, ours._HIDDEN
+        for wrong in ({"mode": "x"}, {"device": "x"}, {"threshold": 2}, {"hidden": "x"}):
+            with pytest.raises(InputError):
+                ours.configure(**({"hidden": False} | wrong))  # type: ignore[arg-type]
+            assert before == (ours._COMPLETER, ours._HIDDEN)
 
     def test_dlib_missing(self, monkeypatch: pytest.MonkeyPatch, photo: UInt8Array) -> None:
         ours._model.cache_clear()

@@ -154,14 +154,14 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     """
     try:
         inside = low <= value <= high
-    except TypeError:
+    except (TypeError, ValueError):  # no number, or an array of several
         raise InputError(f"{name}: expected a number in [{low}, {high}], got {value!r}") from None
     if not inside:
         raise InputError(f"{name}: expected a number in [{low}, {high}], got {value}")
 
 
-def check_choice(name: str, value: str, known: Collection[str]) -> None:
-    """Check that `value` is one of the `known` names.
+def check_choice(name: str, value: object, known: Collection[object]) -> None:
+    """Check that `value` is one of the `known` names, or other plain values.
 
     Raises:
         InputError: If it is not; the message lists the known names.
@@ -173,4 +173,4 @@ def check_choice(name: str, value: str, known: Collection[str]) -> None:
         maskfix.base.errors.InputError: mask kind: 'scarf' is unknown; known: KN95, N95
     """
     if value not in known:
-        raise InputError(f"{name}: {value!r} is unknown; known: {', '.join(known)}")
+        raise InputError(f"{name}: {value!r} is unknown; known: {', '.join(map(str, known))}")

@@ -27,7 +27,7 @@ def resolve_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise InputError(f"device: {name!r} is unknown; known: auto, cpu, cuda, cuda:N") from error
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device: {name!r} is not supported; known: auto, cpu, cuda, cuda:N")

@@ -92,7 +92,7 @@ def load_layout(name: str) -> CropLayout:
     for known, make in _NAMED.items():
         if name in (known, known.partition("_")[0]):
             return make()
-    found = re.fullmatch(r"([a-z]+)_([1-9][0-9]{0,3})", name)
+    found = re.fullmatch(r"([a-z]+)_([1-9][0-9]{0,3})", str(name))
     if found is None or found[1] not in _SCALED:
         raise InputError(f"crop layout: {name!r} is unknown; known: {', '.join(list_layouts())}")
     return _SCALED[found[1]](int(found[2]))

@@ -79,7 +79,7 @@ class WeightCurveDisplay(Display):
         for current, (label, panel) in zip(axes, self.panels.items(), strict=True):
             self._draw(current, label, panel)
             current.set_xlabel(xlabel, color=INK)
-        axes[0].set_title(title, color=INK, fontsize=12, loc="left", pad=10)
+        axes[0].set_title(title, color=INK, fontsize=12, loc="left", pad=10).set_parse_math(False)
         return self
 
     def _draw(self, ax: Axes, label: str, panel: Panel) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from maskfix.base import InputError
 from maskfix.metrics import OperatingPoint, RocCurve, operating_points, split_scores
-from maskfix.plot.style import INK, Display, method_styles, new_figure, plain_axes
+from maskfix.plot.style import INK, Display, as_written, method_styles, new_figure, plain_axes
 from maskfix.plot.thinning import figure_curve
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class CurvesDisplay(Display):
     def _name(self, title: str, figures: Mapping[str, float], *, heading: str, corner: str) -> None:
         """Title and legend, the latter with a figure beside each curve's name."""
         self.line_ = next(iter(self.lines_.values()))
-        self.ax_.set_title(title, color=INK, fontsize=12, loc="left", pad=10)
+        self.ax_.set_title(title, color=INK, fontsize=12, loc="left", pad=10).set_parse_math(False)
         texts = {name: f"{figure * 100:.2f}%" for name, figure in figures.items()}
         draw_legend(self.ax_, self.names, self.lines_, texts, heading=heading, corner=corner)
 
@@ -308,10 +308,9 @@ def draw_legend(
         groups.setdefault(name.recogniser, []).append(key)
     if len(groups) == 1:
         labels = [f"{names[key].method}  ({heading} {figures[key]})" for key in lines]
-        for line, label in zip(lines.values(), labels, strict=True):
-            line.set_label(label)
         look = {"frameon": True, "framealpha": 0.9, "edgecolor": "none", "fontsize": 9.5, "handlelength": 3.2}
-        ax.legend(loc=corner, **look)
+        # Handed over, not set on the lines: matplotlib leaves out labels that begin with an underscore.
+        as_written(ax.legend(list(lines.values()), labels, loc=corner, **look))
         return
     cells = _legend_cells(groups, names, figures)
     styles = curve_styles(names)
@@ -329,6 +328,7 @@ def draw_legend(
         title=f"Recogniser, method and {heading}",
         alignment="left",
     )
+    as_written(legend)
     legend.get_title().set(fontsize=9, color="#606060")
     for (_, text), artist in zip(cells, legend.get_texts(), strict=True):
         artist.set_color(INK)

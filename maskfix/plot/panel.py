@@ -119,7 +119,7 @@ class CompletionPanelDisplay(Display):
         if any(cells.ndim == 3 for cells in self.columns.values()):
             ax.set_xlabel("maps: dark 0, bright 1", fontsize=8.5, color="#606060", loc="right")
         if title:
-            ax.set_title(title, color=INK, fontsize=12, loc="left", pad=10)
+            ax.set_title(title, color=INK, fontsize=12, loc="left", pad=10).set_parse_math(False)
         return self
 
     @property

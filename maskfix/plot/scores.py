@@ -11,7 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from maskfix.base import DoubleArray, InputError
 from maskfix.metrics import operating_points, split_scores
 from maskfix.metrics.verification import Scores
-from maskfix.plot.style import GENUINE_COLOUR, IMPOSTOR_COLOUR, INK, Display, new_figure, percent, plain_axes
+from maskfix.plot.style import (
+    GENUINE_COLOUR,
+    IMPOSTOR_COLOUR,
+    INK,
+    Display,
+    as_written,
+    new_figure,
+    percent,
+    plain_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,9 +164,9 @@ class ScoreHistogramDisplay(Display):
         # Named thresholds are long: two columns, the classes in the first.
         columns = 2 if self.thresholds else 3
         rows = -(-self._entries // columns)
-        axes[0].set_title(title, color=INK, fontsize=12, loc="left", pad=10 + 18 * rows)
+        axes[0].set_title(title, color=INK, fontsize=12, loc="left", pad=10 + 18 * rows).set_parse_math(False)
         place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "ncols": columns}
-        axes[0].legend(frameon=False, fontsize=9.5, **place)
+        as_written(axes[0].legend(frameon=False, fontsize=9.5, **place))
         axes[-1].set_xlabel("Score (cosine similarity)", color=INK)
         return self
 
@@ -187,7 +196,8 @@ class ScoreHistogramDisplay(Display):
             ax.axvline(score, color=INK, linewidth=1.2, linestyle=style, label=text)
         failed = self.failures[name]
         note = f"{name}\n{failed} failed pair{'s' if failed != 1 else ''}" if failed else name
-        ax.text(0.012, 0.95, note, transform=ax.transAxes, va="top", fontsize=10, color=INK, linespacing=1.4)
+        look = {"va": "top", "fontsize": 10, "color": INK, "linespacing": 1.4}
+        ax.text(0.012, 0.95, note, transform=ax.transAxes, parse_math=False, **look)
 
 
 def _finite_ends(scores: ArrayLike) -> tuple[float, float]:

@@ -24,7 +24,8 @@ METHOD_COLOURS = {
     "fused": "#CC79A7",
     "clean_completed": "#009E73",
 }
-OTHER_COLOURS = ("#7A4B00", "#4A97D6", "#000000", "#009E73", "#CC79A7")
+#: Of methods by other names; none of the colours above, and of one contrast with paper.
+OTHER_COLOURS = ("#7A4B00", "#000000", "#5B3A9B", "#8A7A00", "#A0153E")
 GENUINE_COLOUR, IMPOSTOR_COLOUR = "#0072B2", "#C08300"
 INK, FAINT = "#262626", "#C8C8C8"
 
@@ -160,3 +161,9 @@ def power_of_ten(value: float, _position: int | None = None) -> str:
     """
     exponent = round(math.log10(value))
     return f"$10^{{{exponent}}}$" if exponent else "1"
+
+
+def as_written(legend: Any) -> None:
+    """Show a legend's names as they are: they are no formulas, whatever dollars they hold."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskfix.base import InputError, UInt8Array
+from maskfix.base import InputError, UInt8Array, check_choice
 from maskfix.deocclude import Deoccluder
 from maskfix.embed import reopen_sessions
 from maskfix.plugin.base import GATE_THRESHOLD, Completer, SeamSettings
@@ -41,7 +41,8 @@ def attach(
 
     Detection, landmarks, gender and age go on seeing the photograph. Recognition sees the face completed, where the
     mode says so; the completion is made from the whole photograph, all faces in one call of the network. Every face
-    carries `face.completion`, a `FaceCompletion`. Undone by `detach`.
+    carries `face.completion`, a `FaceCompletion`. Undone by `detach`. Behind a `get` of your own, or a subclass's, each
+    face is completed by itself, on the picture that the library is given there.
 
     Under a mask a detector guesses nose and mouth, and recognition suffers from the crop that is cut askew. So the
     application's detector is asked again on the photograph with the occluded faces completed, and these are completed
@@ -78,6 +79,7 @@ def attach(
     """
     settings = SeamSettings(mode, threshold, share, refine)
     check_hidden(hidden)
+    check_choice("reopen", reopen, (True, False))
     models = getattr(app, "models", None)
     if not isinstance(models, dict) or not callable(getattr(app, "get", None)):
         raise InputError(f"app: expected insightface's FaceAnalysis, got {type(app).__name__}; see maskfix.wrap")
@@ -160,12 +162,17 @@ class _AttachedGet:
         self.beside = beside
         self.previous = vars(app).get("get")
 
+    @property
+    def _plain(self) -> bool:
+        """Whether the library's own `get` stands behind, which no user and no subclass has changed."""
+        return self.previous is None and str(type(self.app).get.__module__).partition(".")[0] == "insightface"
+
     def __call__(self, img: NDArray[Any], *args: Any, **kwargs: Any) -> list[Any]:
         """Find the faces by the library's own `get`, then complete and embed them."""
         library = partial(type(self.app).get, self.app) if self.previous is None else self.previous
         faces = self._get(library, img, *args, **kwargs)
-        # A `get` of the user's own may leave faces out on purpose.
-        if self.find is None or self.previous is not None or getattr(img, "dtype", None) != np.uint8:
+        # A `get` of the user's own may leave faces out on purpose, or show the detector another picture.
+        if self.find is None or not self._plain or getattr(img, "dtype", None) != np.uint8:
             return faces
         if faces and not self.beside:
             return faces
@@ -188,13 +195,17 @@ class _AttachedGet:
 
     def _get(self, library: Callable[..., list[Any]], img: NDArray[Any], *args: Any, **kwargs: Any) -> list[Any]:
         """The library's faces, completed and embedded."""
-        pending: list[Any] = []
+        if not self._plain:
+            # It may want a face's embedding at once, to sort by or to filter.
+            return library(img, *args, **kwargs)
+        pending: list[tuple[NDArray[Any], Any]] = []
         token = COLLECTING.set((self.seam, pending))
         try:
             faces = library(img, *args, **kwargs)
         finally:
             COLLECTING.reset(token)
-        self.seam.get_batch(img, pending)
+        for photo in {id(photo): photo for photo, _ in pending}.values():
+            self.seam.get_batch(photo, [face for seen, face in pending if seen is photo])
         return faces
 
     def _hidden(self, img: NDArray[Any], find: _FindWithApp, known: NDArray[Any]) -> Any:

@@ -69,6 +69,7 @@ class SeamSettings:
         check_choice("mode", self.mode, MODES)
         check_range("threshold", self.threshold, 0, 1)
         check_range("share", self.share, 0, 1)
+        check_choice("refine", self.refine, (True, False))
 
 
 class SeamResult(NamedTuple):
@@ -100,7 +101,7 @@ class FaceCompletion:
         used: Whether the recogniser was given the completed face.
         crop: The completed canonical crop, `(S, S, 3)` uint8 RGB; where `early`, the crop as it was.
         mode: Mode of the seam.
-        original: Embedding of the face as it was; in `observe` and `fuse` only, elsewhere None.
+        original: Embedding of the face as it was, without gradients; in `observe` and `fuse` only, elsewhere None.
         completed: Embedding of the completed face; likewise.
         early: Whether the early look alone decided that the face is clean: nothing was decoded. In `gate` only.
         landmarks: The five points that the completed face was cut out by, `(5, 2)` in pixels of the photograph, where
@@ -281,8 +282,8 @@ class Completer:
                 used=bool(result.used[i]),
                 crop=completion.images[i].copy(),
                 mode=mode,
-                original=None if original is None else original[i],
-                completed=None if completed is None else completed[i],
+                original=None if original is None else _without_graph(original[i]),
+                completed=None if completed is None else _without_graph(completed[i]),
                 early=False if result.early is None else bool(result.early[i]),
             )
             for i in range(len(result.used))
@@ -308,22 +309,52 @@ def embed_by_mode(completer: Completer, result: SeamResult, embed: Embed) -> tup
     mode, used = completer.settings.mode, result.used
     if mode in ("gate", "always"):
         return embed(used), completer.describe(result)
-    nothing = np.zeros_like(used)
+    nothing, count = np.zeros_like(used), len(used)
     original = embed(nothing)
+    before = _embedding(original, count)
     if mode == "observe":
-        completed = embed(~nothing)
-        return original, completer.describe(result, _embedding(original), _embedding(completed))
+        return original, completer.describe(result, before, _embedding(embed(~nothing), count))
     if not used.any():
-        return original, completer.describe(result, _embedding(original))
+        return original, completer.describe(result, before)
     completed = embed(used)
-    mixed = mix_embeddings(_embedding(original), _embedding(completed), completer.settings.share, used)
-    faces = completer.describe(result, _embedding(original), _embedding(completed))
-    return (*completed[:-1], mixed) if isinstance(completed, (tuple, list)) else mixed, faces
+    after = _embedding(completed, count)
+    mixed = mix_embeddings(before, after, completer.settings.share, used)
+    faces = completer.describe(result, before, after)
+    return rebuild(completed, [*completed[:-1], mixed]) if isinstance(completed, (tuple, list)) else mixed, faces
 
 
-def _embedding(output: Any) -> Any:
-    """The embedding among a recogniser's outputs: the only one, or the last of several (LightCNN's order)."""
-    return output[-1] if isinstance(output, (tuple, list)) else output
+def rebuild(output: Any, entries: list[Any]) -> Any:
+    """Several outputs as the recogniser gave them: a list, a tuple, or a named one, whose entries go in one by one.
+
+    Args:
+        output: What the recogniser gave, a tuple or list.
+        entries: What stands in their places.
+
+    Example:
+        >>> rebuild([1, 2], [3, 4]), rebuild((1, 2), [3, 4])
+        ([3, 4], (3, 4))
+    """
+    return getattr(output, "_make", type(output))(entries)
+
+
+def _embedding(output: Any, faces: int) -> Any:
+    """The embedding among a recogniser's outputs: the only one, or the last of several (LightCNN's order).
+
+    Raises:
+        InputError: If that is not a row a face.
+    """
+    embedding = output[-1] if isinstance(output, (tuple, list)) else output
+    if getattr(embedding, "ndim", 0) < 2 or len(embedding) != faces:
+        raise InputError(
+            f"recogniser: its only or last output should be an array or tensor (N, D) for {faces} faces, got "
+            f"{type(embedding).__name__} {tuple(getattr(embedding, 'shape', ()))}"
+        )
+    return embedding
+
+
+def _without_graph(row: Any) -> Any:
+    """A row of an array, or of a tensor without what made it: that would keep a whole batch's activations alive."""
+    return row.detach() if isinstance(row, torch.Tensor) else row
 
 
 def mix_embeddings(original: Any, completed: Any, share: float, used: BoolArray | None = None) -> Any:

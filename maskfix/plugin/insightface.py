@@ -34,8 +34,11 @@ from maskfix.plugin.base import (
 from maskfix.plugin.crops import CropFormat, from_canonical, relate
 from maskfix.plugin.last import LastResult
 
-#: The faces that an attached application's `get` is collecting, and the recogniser that asked for it.
-COLLECTING: ContextVar[tuple[Any, list[Any]] | None] = ContextVar("maskfix_collecting", default=None)
+#: Faces with the photograph that each was found on, which an attached application's `get` is collecting, and the
+#: recogniser that asked for it.
+COLLECTING: ContextVar[tuple[Any, list[tuple[NDArray[Any], Any]]] | None] = ContextVar(
+    "maskfix_collecting", default=None
+)
 
 
 class CompletedRecogniser:
@@ -107,7 +110,7 @@ class CompletedRecogniser:
         if collecting is not None and collecting[0] is self:
             # Holds the embedding's place among the face's entries.
             face.embedding = None
-            collecting[1].append(face)
+            collecting[1].append((img, face))
             return None
         self.get_batch(img, [face])
         return face.embedding
@@ -124,10 +127,11 @@ class CompletedRecogniser:
         moved = np.zeros(len(faces), np.bool_)
         recut = self._recut(img, five, before, moved)
         result = self.completer.complete(before.copy(), self._device(), recut)
-        # Of a face that is not occluded, the detector's own points count.
-        moved &= self.completer.occluded(result.completion.coverage)
         if self.find is not None:
             moved |= self._refine(img, five, before, result, self.find)
+        # Of a face that is not occluded, the detector's own points count. What was found anew has the last word.
+        moved &= self.completer.occluded(result.completion.coverage)
+        result = result._replace(used=self.completer.used(result.completion.coverage))
         completed = result.completion.images
 
         def embed(rows: BoolArray) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from maskfix.align import fit_layout, warp
@@ -22,6 +22,8 @@ from maskfix.embed import Embedder, load
 from maskfix.plugin.base import GATE_THRESHOLD, Completer, FaceCompletion, SeamResult, SeamSettings, embed_by_mode
 
 __all__ = ["DeoccluderTransformer", "EmbedderTransformer"]
+
+_CHUNK = 64
 
 
 class _CropTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -92,7 +94,7 @@ class DeoccluderTransformer(_CropTransformer):
         return self
 
     def transform(self, X: UInt8Array) -> UInt8Array:  # noqa: N803
-        """Complete crops in one call of the network.
+        """Complete crops, some at a time: their maps of a whole data set would take eight times its memory.
 
         Args:
             X: `(N, S, S, 3)` uint8 RGB in the canonical layout.
@@ -105,8 +107,12 @@ class DeoccluderTransformer(_CropTransformer):
             NotFittedError: Before `fit`.
             InputError: If the crops are wrong.
         """
-        images = self.complete(X).images
-        return images.copy() if images is X else images
+        check_is_fitted(self)
+        check_crops("X", X, self.completer_.layout.size)
+        images = X.copy()
+        for start in range(0, len(X), _CHUNK):
+            images[start : start + _CHUNK] = self.complete(X[start : start + _CHUNK]).images
+        return images
 
     def complete(self, X: UInt8Array) -> SeamResult:  # noqa: N803
         """As `transform`, with occlusion maps and coverage; also of faces that the mode leaves alone.
@@ -119,7 +125,7 @@ class DeoccluderTransformer(_CropTransformer):
         return self.completer_.complete(X)
 
 
-class EmbedderTransformer(_CropTransformer):
+class EmbedderTransformer(ClassNamePrefixFeaturesOutMixin, _CropTransformer):  # type: ignore[misc]
     """Embeds faces: canonical crops in, a row of unit length a face out. Completes them first where weights are given.
 
     Args:
@@ -175,7 +181,7 @@ class EmbedderTransformer(_CropTransformer):
         return self
 
     def transform(self, X: UInt8Array) -> FloatArray:  # noqa: N803
-        """Embed crops.
+        """Embed crops, some at a time, as `DeoccluderTransformer.transform` completes them.
 
         Args:
             X: `(N, S, S, 3)` uint8 RGB in the canonical layout.
@@ -187,7 +193,15 @@ class EmbedderTransformer(_CropTransformer):
             NotFittedError: Before `fit`.
             InputError: If the crops are wrong.
         """
-        return self.embed(X)[0]
+        check_is_fitted(self)
+        check_crops("X", X)
+        parts = [self.embed(X[start : start + _CHUNK])[0] for start in range(0, max(len(X), 1), _CHUNK)]
+        return np.concatenate(parts)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Length of a row, for the names of columns (`set_output`)."""
+        return self.embedder_.dimension
 
     def embed(self, X: UInt8Array) -> tuple[FloatArray, list[FaceCompletion]]:  # noqa: N803
         """As `transform`, with what was made of each face (nothing where no weights are given).

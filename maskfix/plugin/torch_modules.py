@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from maskfix.base import BoolArray, CropLayout, DoubleArray, InputError, check_shape
-from maskfix.plugin.base import Completer, FaceCompletion, embed_by_mode
+from maskfix.plugin.base import Completer, FaceCompletion, embed_by_mode, rebuild
 from maskfix.plugin.crops import CropFormat
 from maskfix.plugin.last import LastResult
 
@@ -154,12 +155,13 @@ class CompletedModule(_Seam):
         else:
             super().__setattr__(name, value)
 
-    def forward(self, x: Any, *args: Any, landmarks: Landmarks = None, **kwargs: Any) -> Any:
+    def forward(self, *args: Any, landmarks: Landmarks = None, **kwargs: Any) -> Any:
         """Embed crops.
 
         Args:
-            x: `(N, 3, S, S)` as declared; `(3, S, S)`, alone or in a list; a list with None for missing faces; or None.
-            args: Passed on to the recogniser.
+            args: First the crops: `(N, 3, S, S)` as declared; `(3, S, S)`, alone or in a list; a list with None for
+                missing faces; or None. They may go by the name that the recogniser's own `forward` gives its first
+                argument, too. What follows is passed on to the recogniser.
             landmarks: `(N, 5, 2)` ArcFace points in pixels of the crops, where they are known (`box_landmarks`). A crop
                 by a box says only roughly where they lie: on 80 LFW faces the true points are 11 of 160 pixels from
                 the assumed ones in the median, 27 in one of ten (turned and tilted heads).
@@ -172,9 +174,19 @@ class CompletedModule(_Seam):
         Raises:
             InputError: If shape or values are not as declared, or logits were to be fused.
         """
+        x, args, kwargs = self._take_crops(args, kwargs)
         if self.completer.settings.mode == "fuse" and getattr(self.inner, "classify", False):
             raise InputError("mode 'fuse' mixes embeddings, and classify=True gives logits; use gate or always")
         return _each(x, lambda batch: self._run(batch, landmarks, args, kwargs))
+
+    def _take_crops(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """The crops among the arguments, and the others."""
+        if args:
+            return args[0], args[1:], kwargs
+        name = next(iter(inspect.signature(self.inner.forward).parameters), "x")
+        if name not in kwargs:
+            raise InputError(f"crops: none are given; pass them first, or as {name}=")
+        return kwargs[name], (), {key: value for key, value in kwargs.items() if key != name}
 
     def _run(self, x: Tensor, landmarks: Landmarks, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         own = next(self.inner.parameters(), None)
@@ -230,10 +242,7 @@ def _each(x: Any, run: Callable[[Tensor], Any]) -> Any:
 
 def _first(output: Any) -> Any:
     """What a recogniser made of the first face of a batch, of each output where there are several."""
-    if not isinstance(output, (list, tuple)):
-        return output[0]
-    # A named tuple takes its entries one by one.
-    return getattr(output, "_make", type(output))([rows[0] for rows in output])
+    return rebuild(output, [rows[0] for rows in output]) if isinstance(output, (list, tuple)) else output[0]
 
 
 def box_landmarks(

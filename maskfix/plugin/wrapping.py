@@ -64,6 +64,9 @@ def wrap(
     completer = Completer(deoccluder, SeamSettings(mode, threshold, share, refine), device)
     if isinstance(recogniser, _SEAMS):
         raise InputError(f"recogniser: {type(recogniser).__name__} is wrapped already; wrap its `inner`")
+    if isinstance(recogniser, type | CompletionStage):
+        what = f"the class {recogniser.__name__}" if isinstance(recogniser, type) else "a stage of maskfix"
+        raise InputError(f"recogniser: this is {what}; wrap the recogniser itself")
     if isinstance(getattr(recogniser, "models", None), dict):
         raise InputError("recogniser: this is an application with several models; use maskfix.attach(app)")
     fixed: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,3 +85,14 @@ def test_names__clash() -> None:
 
 def test_names__one_recogniser() -> None:
     assert list(name_curves({"net": {"clean": pairs(0)}})[0]) == ["clean"]
+
+
+@pytest.mark.parametrize("name", ["a$_{$", "c$1 vs $2", "_raw"])
+def test_legend__names_as_they_are_written(name: str, tmp_path: Path) -> None:
+    """No formulas, and none left out for its first letter."""
+    for recognisers in ({"net": {name: pairs(0)}}, {name: {name: pairs(0)}, "other": {name: pairs(1)}}):
+        drawn = RocDisplay.from_recognisers(recognisers).plot(title=name)
+        texts = drawn.ax_.get_legend().get_texts()
+        assert name in " ".join(text.get_text() for text in texts)
+        assert not any(text.get_parse_math() for text in texts)
+        drawn.save(tmp_path / "roc.png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -100,3 +102,11 @@ def test_thresholds__of_the_first_method(methods: dict[str, tuple[np.ndarray, np
 def test_thresholds__none_for_a_rate_that_accepts_all() -> None:
     scores, same = np.array([0.9, 0.1]), np.array([True, False])
     assert ScoreHistogramDisplay.from_scores({"a": (scores, same)}, fprs=(1.0,)).thresholds == {}
+
+
+@pytest.mark.parametrize("name", ["a$_{$", "_raw"])
+def test_plot__names_as_they_are_written(name: str, tmp_path: Path) -> None:
+    scores = (np.array([0.1, 0.9]), np.array([False, True]))
+    drawn = ScoreHistogramDisplay.from_scores({name: scores}).plot(title=name)
+    assert drawn.axes_[0].texts[0].get_text() == name
+    drawn.save(tmp_path / "scores.png")

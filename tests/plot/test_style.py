@@ -73,6 +73,12 @@ def test_method_styles__never_twice_the_same() -> None:
     assert styles["masked"] == method_styles(["masked"])["masked"]
 
 
+def test_colours__of_no_two_methods_are_alike() -> None:
+    """Of several recognisers a method's colour is all that tells it from another."""
+    colours = [*METHOD_COLOURS.values(), *OTHER_COLOURS]
+    assert len(set(colours)) == len(colours)
+
+
 def test_colours__three_to_one_against_white_paper() -> None:
     """Contrast after WCAG 2, as success criterion 1.4.11 asks of lines."""
     lines = (*METHOD_COLOURS.values(), *OTHER_COLOURS, GENUINE_COLOUR, IMPOSTOR_COLOUR, INK)

@@ -176,3 +176,23 @@ class TestRefine:
         assert face.completion.used
         assert face.completion.landmarks is None
         assert len(watched.seen) == 1
+
+    def test_what_is_not_occluded_where_it_really_lies_passes_to_the_bit(
+        self, app: Any, both_bgr: UInt8Array, expected: list[Any], watch: Any
+    ) -> None:
+        """The crop cut anew has the last word: seen askew, a clean face may look occluded."""
+        blind, watched = green_deoccluder(), watch()
+        network: Any = blind._runner.network
+        see = network.forward
+
+        def sees_nothing_once_points_are_found(picture: Any, every_scale: bool = True) -> Any:
+            decoded = see(picture, every_scale)
+            return decoded if len(watched.seen) < 2 else decoded._replace(occlusion=decoded.occlusion * 0 - 20)
+
+        network.forward = sees_nothing_once_points_are_found
+        maskfix.attach(app, deoccluder=blind)
+        for face, known in zip(by_place(app.get(both_bgr)), expected, strict=True):
+            told = face.completion
+            assert (told.coverage, told.occluded, told.used, told.landmarks) == (0, False, False, None)
+            np.testing.assert_array_equal(face.embedding, known.embedding)
+        assert len(watched.seen) == 2

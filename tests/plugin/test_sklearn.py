@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import runpy
 import sys
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -283,6 +284,31 @@ def as_pictures(_: Any, X: Any, **__: Any) -> UInt8Array:  # noqa: N803
     colour = 127.5 + 100 * np.sin(rows @ np.arange(1, rows.shape[1] + 1)[:, None] + [0, 1, 2])
     noise = np.random.default_rng(5).uniform(-20, 20, (16, 16, 3))
     return np.asarray(colour[:, None, None] + noise, np.float64).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["itself", "completes", "embeds"])
+def test_memory_is_that_of_some_crops(occluded: Deoccluder, crops: UInt8Array, kind: str) -> None:
+    """And what comes of many is what comes of a few."""
+    many = np.concatenate([crops] * 40)
+    step: Any = {
+        "itself": occluded,
+        "completes": DeoccluderTransformer(occluded, "always"),
+        "embeds": EmbedderTransformer(Colours(), occluded, "fuse"),
+    }[kind]
+    few = step.fit(crops).transform(crops)
+    tracemalloc.start()
+    found = step.transform(many)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, np.concatenate([few] * 40))
+    assert peak < 3.5 * many.nbytes, "all maps at once are 8 times the crops"
+
+
+def test_tables_of_embeddings_have_columns(crops: UInt8Array) -> None:
+    embedder = EmbedderTransformer(Colours()).set_output(transform="pandas")
+    table = embedder.fit_transform(crops)
+    assert list(table.columns) == [f"embeddertransformer{place}" for place in range(3)]
+    np.testing.assert_array_equal(table.to_numpy(), EmbedderTransformer(Colours()).fit_transform(crops))
 
 
 @pytest.mark.parametrize(("made", "kept"), [(DeoccluderTransformer, ["uint8"]), (EmbedderTransformer, [])])
