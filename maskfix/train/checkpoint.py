@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from maskfix.base import UNREADABLE_ARRAYS, CheckpointError, replacing
+from maskfix.base import UNREADABLE_ARRAYS, CheckpointError, drop_leftovers, replacing
 from maskfix.train.config import ViewConfig
 from maskfix.train.sources import check_sources
 
@@ -148,6 +148,29 @@ def only_run(folder: Path) -> Iterator[None]:
         os.close(place)
 
 
+@contextlib.contextmanager
+def run_folder(checkpoint: Path, log: Path, step: int, writes: bool = True) -> Iterator[None]:
+    """A run's folder: made, kept from other processes, and cleared of what killed ones and later steps left there.
+
+    Args:
+        checkpoint: The run's checkpoint.
+        log: Its log, in the same folder.
+        step: Steps done.
+        writes: Whether this process writes there; of several that share a run one does.
+
+    Raises:
+        CheckpointError: If another process trains there.
+    """
+    if not writes:
+        yield
+        return
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    with only_run(checkpoint.parent):
+        trim_log(log, step)
+        drop_leftovers([checkpoint, log])
+        yield
+
+
 def append_log(path: str | Path, row: dict[str, Any]) -> None:
     """Append one row of JSON to a log."""
     with Path(path).open("a", encoding="utf-8") as stream:
@@ -178,37 +201,6 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             yield line, row
-
-
-def resume(
-    path: str | Path,
-    log: str | Path,
-    config: dict[str, Any],
-    network: torch.nn.Module,
-    average: torch.nn.Module,
-    optimiser: torch.optim.Optimizer,
-    sources: Mapping[str, Any] | None = None,
-) -> int:
-    """Go on from a run's checkpoint, if there is one, and drop what its log says of later steps.
-
-    Args:
-        path: The checkpoint.
-        log: The run's log.
-        config: As `load_checkpoint`.
-        network: Takes over the checkpoint's `network`.
-        average: Takes over its `average`.
-        optimiser: Takes over its `optimiser`.
-        sources: As `load_checkpoint`.
-
-    Returns:
-        Steps done; 0 where there is no checkpoint.
-
-    Raises:
-        CheckpointError: If the checkpoint is damaged, of another configuration, other files or another network.
-    """
-    state = load_checkpoint(path, config, sources)
-    trim_log(log, state["step"] if state else 0)
-    return restore(state, path, {"network": network, "average": average, "optimiser": optimiser})
 
 
 def restore(state: dict[str, Any] | None, path: str | Path, parts: Mapping[str, Any]) -> int:

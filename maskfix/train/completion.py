@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from maskfix.base import InputError, drop_leftovers
+from maskfix.base import InputError
 from maskfix.data import emphasise
 from maskfix.losses import (
     Outputs,
@@ -30,7 +29,7 @@ from maskfix.train.adversary import Adversary
 from maskfix.train.averaging import average_of, update_average
 from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.batches import Batch, BatchDataset, as_pictures, batches
-from maskfix.train.checkpoint import append_log, load_checkpoint, only_run, restore, save_checkpoint, trim_log
+from maskfix.train.checkpoint import append_log, load_checkpoint, restore, run_folder, save_checkpoint
 from maskfix.train.config import CompletionConfig, as_plain
 from maskfix.train.identity_head import IdentityHead
 from maskfix.train.loop import (
@@ -146,12 +145,7 @@ def train_completion(
     if texture is not None:
         texture.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     parts = _Parts(config, out / CHECKPOINT, fabric, processes, rows, model, optimiser, texture, **beside)
-    with contextlib.ExitStack() as held:
-        if processes.first:
-            out.mkdir(parents=True, exist_ok=True)
-            held.enter_context(only_run(out))
-            trim_log(out / LOG, first)
-            drop_leftovers([out / CHECKPOINT, out / LOG])
+    with run_folder(out / CHECKPOINT, out / LOG, first, processes.first):
 
         def save(step: int) -> None:
             stored = {

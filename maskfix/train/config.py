@@ -104,8 +104,7 @@ class CommonConfig:
         warmup: Steps over which the learning rate rises from zero.
         seed: Seed of every draw, below 2**31.
         held_out: Share of faces kept for validation.
-        precision: Fabric's precision, for example `32-true` or `bf16-mixed`, or `auto`: bfloat16 where the device
-            computes in it.
+        precision: `32-true`, `bf16-mixed` or `auto`: bfloat16 where the device computes in it.
         checkpoint_seconds: Time between checkpoints.
         views: How training pictures are varied.
     """

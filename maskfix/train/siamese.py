@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any
 
 import torch
 
-from maskfix.base import InputError, drop_leftovers
+from maskfix.base import InputError
 from maskfix.losses import info_nce
 from maskfix.losses.info_nce import negative_similarity
 from maskfix.restore import CONFIGS, SiameseNetwork
 from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.batches import BatchDataset, as_pictures, batches
-from maskfix.train.checkpoint import append_log, load_checkpoint, only_run, restore, save_checkpoint, trim_log
+from maskfix.train.checkpoint import append_log, load_checkpoint, restore, run_folder, save_checkpoint
 from maskfix.train.config import SiameseConfig, as_plain
 from maskfix.train.loop import (
     Progress,
@@ -97,12 +96,7 @@ def train_siamese(
     start = restore(state, out / CHECKPOINT, {"network": network, "optimiser": optimiser})
     processes.check_step(start, out / CHECKPOINT)
     model, optimiser = fabric.setup(network, optimiser)
-    with contextlib.ExitStack() as held:
-        if processes.first:
-            out.mkdir(parents=True, exist_ok=True)
-            held.enter_context(only_run(out))
-            trim_log(out / LOG, start)
-            drop_leftovers([out / CHECKPOINT, out / LOG])
+    with run_folder(out / CHECKPOINT, out / LOG, start, processes.first):
 
         def save(step: int) -> None:
             save_checkpoint(

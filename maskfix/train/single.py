@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from maskfix.base import InputError, drop_leftovers
+from maskfix.base import InputError
 from maskfix.train.averaging import average_of, update_average
 from maskfix.train.batches import batches
-from maskfix.train.checkpoint import append_log, only_run, resume, save_checkpoint
+from maskfix.train.checkpoint import append_log, load_checkpoint, restore, run_folder, save_checkpoint
 from maskfix.train.config import AveragedConfig
 from maskfix.train.loop import Progress, Saver, check_finite, launched_processes, learning_rate, set_learning_rate
 
@@ -89,11 +89,10 @@ def run_steps(
     config, fabric = run.config, run.fabric
     average = average_of(network, config.average)
     record, sources = dict(run.record), dict(run.sources)
-    run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    with only_run(run.checkpoint.parent):
-        first = resume(run.checkpoint, run.log, record, network, average, optimiser, sources)
-        model, optimiser = fabric.setup(network, optimiser)
-        drop_leftovers([run.checkpoint, run.log])
+    state = load_checkpoint(run.checkpoint, record, sources)
+    first = restore(state, run.checkpoint, {"network": network, "average": average, "optimiser": optimiser})
+    model, optimiser = fabric.setup(network, optimiser)
+    with run_folder(run.checkpoint, run.log, first):
 
         def save(step: int) -> None:
             stored = {
