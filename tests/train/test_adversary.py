@@ -170,3 +170,14 @@ def test_train__with_a_discriminator_and_after_a_kill(store: Path, tmp_path: Pat
         torch.testing.assert_close(two["adversary"]["network"][key], value)
     for key, value in one["network"].items():
         torch.testing.assert_close(two["network"][key], value)
+
+
+def test_learn__adam_with_little_momentum() -> None:
+    """Its first averages hold half of the gradient and a hundredth of its square."""
+    opponent = adversary()
+    opponent.learn(pictures(0), pictures(1), LOWER, contextlib.nullcontext())
+    for parameter, averages in opponent.optimiser.state.items():
+        assert parameter.grad is not None
+        torch.testing.assert_close(averages["exp_avg"], parameter.grad / 2)
+        torch.testing.assert_close(averages["exp_avg_sq"], parameter.grad.square() / 100)
+    assert len(opponent.optimiser.state) == len(list(opponent.network.parameters()))

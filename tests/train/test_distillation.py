@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, nn
 
 from maskfix.align import align
 from maskfix.base import CheckpointError, canonical_layout
-from maskfix.data import open_store
+from maskfix.data import held_out, open_store
 from maskfix.embed import grey_crops, load_layout
 from maskfix.train import distillation
+from maskfix.train.averaging import averaged_weights
 from maskfix.train.batches import BatchDataset
 from maskfix.train.checkpoint import read_checkpoint
 from maskfix.train.config import DistillationConfig, ViewConfig
-from maskfix.train.distillation import LOG, LessonDataset, student_crops, train_recogniser
+from maskfix.train.distillation import LOG, LessonDataset, as_grey, student_crops, train_recogniser
 from maskfix.train.loop import open_views
+from maskfix.train.teachers import joint_target, teacher_embeddings
+from tests.reference import losses as reference
 from tests.train.runs import differences, logged
 from tests.train.test_teachers import Bands
 
@@ -130,3 +134,30 @@ def test_train__refuses_another_runs_checkpoint(store_128: Path, tmp_path: Path)
     run(replace(SETTINGS, steps=1), store_128, tmp_path)
     with pytest.raises(CheckpointError, match="relational"):
         run(replace(SETTINGS, relational=2.0), store_128, tmp_path)
+
+
+def test_validate__each_face_with_its_own_target(store_128: Path, tmp_path: Path) -> None:
+    """The figures of one run, from the held-out faces one by one."""
+    path = run(replace(SETTINGS, steps=1, validate_every=1), store_128, tmp_path)
+    student = Small()
+    student.load_state_dict(averaged_weights(read_checkpoint(path)["average"]))
+    faces = open_store(store_128)
+    chosen = np.flatnonzero(held_out(faces.names, 0.3))
+    grey = as_grey(torch.from_numpy(student_crops(np.asarray(faces.crops[chosen]))), torch.device("cpu"))
+    with torch.no_grad():
+        embeddings = student.eval()(grey).double().numpy()
+    target = joint_target([teacher_embeddings(faces, Bands(), tmp_path)], 3)[chosen].astype(float)
+    [row] = logged(path.with_name(LOG))
+    assert row["val_cosine"] == pytest.approx(1 - reference.identity_cosine(embeddings, target), abs=1e-4)
+    assert row["val_relational"] == pytest.approx(reference.relational(embeddings, target), abs=1e-4)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_train__too_few_held_out_to_compare(store_128: Path, tmp_path: Path, count: int) -> None:
+    """A face alone has no cosines to others: the run goes on without figures."""
+    names = open_store(store_128).names
+    share = next(share for share in np.linspace(0, 1, 1001) if held_out(names, share).sum() == count)
+    path = run(replace(SETTINGS, steps=1, validate_every=1, held_out=float(share)), store_128, tmp_path)
+    [row] = logged(path.with_name(LOG))
+    assert "total" in row
+    assert not [name for name in row if name.startswith("val_")]

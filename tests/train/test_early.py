@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from maskfix.base import DatasetError, InputError, UInt8Array, WeightsError
 from maskfix.data import open_store
 from maskfix.deocclude import Deoccluder
 from maskfix.occlude import Occluder
+from maskfix.occlude.kinds import TEMPLATES
 from maskfix.restore import CLEAN_COVERAGE, PREFIX, CompletionNetwork, EarlyLook, create_network
 from maskfix.train import early as fitting
 from maskfix.train import release
@@ -22,6 +24,7 @@ from maskfix.train.early import Lessons, draw_picture, estimate, fit_early_look,
 from maskfix.train.release import add_early_look
 from maskfix.train.views import OccludedViews
 from maskfix.weights import WeightsRow, add_to_manifest, file_sha256, load_weights, read_manifest, save_weights
+from tests.train.test_views_masks import write_templates
 
 
 def views_of(store: Path) -> OccludedViews:
@@ -235,3 +238,20 @@ class TestRelease:
             add_early_look("tiny.b", store, folder)
         with pytest.raises(DatasetError, match="crops of 128 pixels, the network wants 64"):
             add_early_look("tiny.a", store_128, folder)
+
+    def test_masks_of_a_folder_as_well(
+        self, folder: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The fit draws masks from the templates that it is given, beside this project's own."""
+        sources = []
+
+        def noted(network: CompletionNetwork, views: OccludedViews, *faces: Any, **named: Any) -> Any:
+            sources.append([occluder.source.name for occluder in views.occluders])
+            return fit_early_look(network, views, *faces, **named)
+
+        monkeypatch.setattr(release, "fit_early_look", noted)
+        (tmp_path / "cut").mkdir()
+        templates = write_templates(tmp_path / "cut", TEMPLATES)
+        figures = [add_early_look("tiny.a", store, folder, given, pictures=48) for given in (None, templates)]
+        assert sources == [["drawn"], ["drawn", "folder:cut"]]
+        assert figures[0] != figures[1]

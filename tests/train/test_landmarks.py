@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maskfix.base import CheckpointError, InputError, canonical_layout
-from maskfix.data import open_store
+from maskfix.data import held_out, open_store
 from maskfix.occlude import Occluder
 from maskfix.train import landmarks
 from maskfix.train.checkpoint import read_checkpoint
@@ -190,3 +190,51 @@ def test_lessons__what_is_behind_something_is_as_coarse_as_its_face(
         views = replace(PLAIN, coarsest=0.2, coarsen_masks=share)
         contrast = lessons(store_128, replace(config, views=views))[0].pictures.float().std((1, 2, 3))
         assert abs(int((contrast < 100).sum()) - coarse) <= 5, "half of the faces are coarsened"
+
+
+def test_train__validates_on_held_out_faces(store_128: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On moves that no training step draws."""
+    seen: list[MovedCropDataset] = []
+
+    def noted(network: nn.Module, lessons: MovedCropDataset) -> dict[str, float]:
+        seen.append(lessons)
+        return validate_landmarks(network, lessons)
+
+    monkeypatch.setattr(landmarks, "validate_landmarks", noted)
+    train_landmarks(SETTINGS, store_128, tmp_path, device="cpu", workers=0)
+    [lessons] = seen
+    assert lessons.faces.tolist() == np.flatnonzero(held_out(open_store(store_128).names, 0.3)).tolist()
+    assert lessons.seed != SETTINGS.seed
+
+
+def test_train__weight_decay(store_128: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one step it takes its share, times the rate, of every weight; the gradient is the same with and without."""
+
+    class Ones(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            nn.init.ones_(self.layer.weight)
+
+    monkeypatch.setattr(landmarks, "create_landmark_network", lambda name: Ones())
+    config = replace(SETTINGS, steps=1, learning_rate=0.1, validate_every=0)
+    decayed, kept = (
+        read_checkpoint(
+            train_landmarks(
+                replace(config, weight_decay=decay), store_128, tmp_path / str(decay), device="cpu", workers=0
+            )
+        )["network"]["layer.weight"]
+        for decay in (0.5, 0.0)
+    )
+    torch.testing.assert_close(kept - decayed, torch.full((10, 2), 0.05))
+
+
+def test_validate__as_released_not_as_in_training(store_128: Path) -> None:
+    modes = []
+
+    class Noted(Small):
+        def forward(self, pictures: Tensor) -> Tensor:
+            modes.append(self.training)
+            return super().forward(pictures)
+
+    validate_landmarks(Noted().train(), lessons(store_128, SETTINGS))
+    assert modes == [False, False]

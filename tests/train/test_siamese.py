@@ -168,3 +168,67 @@ def test_train__killed_and_resumed(store_128: Path, tmp_path: Path) -> None:
     rows = logged(killed.with_name(LOG))
     assert [row["step"] for row in rows] == list(range(1, done + 3))
     assert sorted(item.name for item in killed.parent.iterdir()) == ["siamese.jsonl", "siamese.pt"]
+
+
+def test_train__own_key_is_no_negative(store: Path, tmp_path: Path) -> None:
+    """The first step's loss is eq. 1's over the random keys alone, at the temperature asked for."""
+    config = replace(settings(), steps=1, queue=7, temperature=0.3)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        network = SiameseNetwork(CONFIGS["tiny"], 7, generator=torch.Generator().manual_seed(config.seed))
+    views, training, _ = open_views(store, None, config)
+    pair = BatchDataset(views, training, 3, config.seed, pairs=True)[0]
+    query, key = network(*(as_pictures(view.occluded, torch.device("cpu")) for view in pair))
+    twin = [part.detach().double().numpy() for part in (query, key, network.queue)]
+    run(config, store, tmp_path)
+    row = logged(tmp_path / LOG)[0]
+    assert row["loss"] == pytest.approx(reference.info_nce(*twin, temperature=0.3), rel=1e-4)
+    similarity = torch.from_numpy(twin[0] @ twin[2].T)
+    first = (query * key).sum(1).double() > similarity.amax(1)
+    assert row["found"] == pytest.approx(float(first.double().mean()))
+
+
+def query_branch(config: SiameseConfig, store: Path, out: Path) -> torch.Tensor:
+    """All parameters of the query branch after a run, in one row."""
+    state = read_checkpoint(run(config, store, out))["network"]
+    with torch.random.fork_rng():
+        names = [name for name, _ in SiameseNetwork(CONFIGS["tiny"], 5, generator=torch.Generator()).named_parameters()]
+    return torch.cat([state[name].flatten() for name in names if name.startswith("query.")])
+
+
+def drawn_branch(config: SiameseConfig) -> torch.Tensor:
+    """The same before the first step."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        network = SiameseNetwork(CONFIGS["tiny"], 5, generator=torch.Generator())
+    return torch.cat([value.detach().flatten() for value in network.query.parameters()])
+
+
+def test_train__at_the_scheduled_rate(store: Path, tmp_path: Path) -> None:
+    """A step of SGD is in proportion to its rate; the last rate of a cosine stands in the checkpoint."""
+    still = replace(settings(), steps=1, learning_rate=1.0, weight_decay=0.0)
+    first = drawn_branch(still)
+    whole, warm = (query_branch(replace(still, warmup=steps), store, tmp_path / str(steps)) - first for steps in (0, 4))
+    torch.testing.assert_close(warm, whole / 4, rtol=1e-2, atol=1e-6)
+    falling = replace(settings(), steps=2, schedule="cosine", learning_rate=1e-3)
+    state = read_checkpoint(run(falling, store, tmp_path / "falling"))
+    assert [group["lr"] for group in state["optimiser"]["param_groups"]] == [pytest.approx(1e-3 * (0.01 + 0.99 / 2))]
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_train__weight_decay(store: Path, tmp_path: Path, optimiser: str) -> None:
+    """In one step it takes its share, times the rate, of every weight; the gradient is the same with and without."""
+    config = replace(settings(), steps=1, optimiser=optimiser, learning_rate=0.1, weight_decay=0.5)
+    with_decay = query_branch(config, store, tmp_path / "with")
+    without = query_branch(replace(config, weight_decay=0.0), store, tmp_path / "without")
+    torch.testing.assert_close(without - with_decay, 0.05 * drawn_branch(config), rtol=1e-3, atol=1e-6)
+
+
+def test_train__sgd_momentum(store: Path, tmp_path: Path) -> None:
+    """The second step goes on by a share of the first."""
+    config = replace(settings(), steps=2, learning_rate=1.0, sgd_momentum=0.8, weight_decay=0.0)
+    with_momentum = query_branch(config, store, tmp_path / "with")
+    without = query_branch(replace(config, sgd_momentum=0.0), store, tmp_path / "without")
+    first = query_branch(replace(config, steps=1), store, tmp_path / "first") - drawn_branch(config)
+    assert first.abs().max() > 1e-3
+    torch.testing.assert_close(with_momentum - without, 0.8 * first, rtol=1e-3, atol=1e-6)

@@ -334,3 +334,30 @@ class TestFace:
         views = OccludedViews(store, config, [])
         spread = [views.face(0, default_rng(seed)).crop.std() for seed in range(20)]
         assert min(spread) < 0.75 * max(spread)
+
+    def test_light__gain_and_gamma_to_both_sides(self) -> None:
+        """Told apart by a dark and a bright half: gain leaves the quotient of both alone."""
+        halves = np.repeat([60, 120], 32).astype(np.uint8)[None, :, None, None]
+        crop = np.broadcast_to(halves, (1, 64, 64, 3))
+        store = FaceStore(crop, np.ones((1, 6, 2), np.float32), coded_ellipse(64)[None], frame(64)[None], ("a.png",))
+        views = OccludedViews(store, ViewConfig(shift=0, turn=0, scale=0, coarsest=1, light=0.25), [])
+        shown = np.array([views.face(0, default_rng(seed)).crop[[16, 48], 32, 0] for seed in range(60)]) / 255
+        gamma = np.log(shown[:, 1] / shown[:, 0]) / np.log(2)
+        gain = shown[:, 1] / (120 / 255) ** gamma
+        # Whole numbers of brightness are some hundredths of either.
+        for drawn, lowest, highest in ((np.log(gamma), -0.25, 0.25), (gain, 0.75, 1.25)):
+            width = highest - lowest
+            assert lowest - 0.03 <= drawn.min() < lowest + 0.15 * width
+            assert highest - 0.15 * width < drawn.max() <= highest + 0.03
+
+    def test_jitter__turned_scaled_and_shifted_to_both_sides(self, faces: FaceStore) -> None:
+        """As far as asked one way as the other, and no farther."""
+        views = OccludedViews(faces, ViewConfig(shift=5, turn=10, scale=0.1), [])
+        matrices = np.stack([views.draw_face(default_rng(seed)).matrix for seed in range(60)])
+        middle = (faces.size - 1) / 2
+        shifts = matrices @ [middle, middle, 1] - middle
+        turns = np.rad2deg(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+        scales = np.sqrt(np.linalg.det(matrices[:, :, :2])) - 1
+        for drawn, limit in ((shifts[:, 0], 5), (shifts[:, 1], 5), (turns, 10), (scales, 0.1)):
+            assert -1.001 * limit <= drawn.min() < -0.8 * limit
+            assert 0.8 * limit < drawn.max() <= 1.001 * limit
