@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from maskfix import weights
 from maskfix.base import InputError, WeightsError
@@ -106,8 +106,6 @@ class TestLoadWeights:
         assert set(state) == set(_state())
 
     def test_header_without_architecture(self, tmp_path: Path) -> None:
-        from safetensors.torch import save_file
-
         save_file(_state(), tmp_path / "bare.safetensors")
         with pytest.raises(WeightsError, match=r"bare\.safetensors: its header does not say which network"):
             load_weights(tmp_path / "bare.safetensors")
@@ -288,3 +286,22 @@ def test_manifest_row(folder: Path, tmp_path: Path) -> None:
         manifest_row("net.z", folder)
     with pytest.raises(InputError, match=r"manifest\.json: names no weights; name the folder of a checkout"):
         manifest_row("net.z", tmp_path / "elsewhere")
+
+
+def test_load__larger_than_any_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "n.safetensors"
+    row = save_weights(path, _state(), "net")
+    monkeypatch.setattr(weights, "MAX_BYTES", row.bytes)
+    assert load_weights(path)[1] == row
+    monkeypatch.setattr(weights, "MAX_BYTES", row.bytes - 1)
+    with pytest.raises(WeightsError, match=rf"n\.safetensors: larger than {row.bytes - 1} bytes"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_load__half_precision_widens(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Other programs' files may hold either kind."""
+    stored = {"w": torch.tensor([1.0, -0.3]).to(dtype), "count": torch.tensor(7)}
+    save_file(stored, tmp_path / "n.safetensors", metadata={"arch": "net"})
+    state, _ = load_weights(tmp_path / "n.safetensors")
+    torch.testing.assert_close(state, {"w": stored["w"].float(), "count": torch.tensor(7)}, rtol=0, atol=0)

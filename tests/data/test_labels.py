@@ -79,3 +79,11 @@ class TestEmphasise:
     def test_refused(self, emphasis: dict[str, float], message: str) -> None:
         with pytest.raises(InputError, match=message):
             emphasise(self.NAMES, emphasis)
+
+
+def test_group_rows__ages_that_are_none() -> None:
+    """The last band ends at 120 years; three digits alone make no age."""
+    rows = group_rows(["120_0_0_2017.jpg", "121_0_0_2017.jpg", "199_0_0_2017.jpg"])
+    assert rows["age"]["65+"].tolist() == [0]
+    assert rows["sex"]["male"].tolist() == [0]
+    assert rows["age"][UNLABELLED].tolist() == [1, 2]

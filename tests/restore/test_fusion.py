@@ -96,3 +96,11 @@ def test_plain_head__is_a_1x1_convolution_of_the_features_alone() -> None:
     torch.testing.assert_close(fused.restored, expected)
     assert fused.alpha.shape == expected.shape
     assert (fused.alpha == 1).all()
+
+
+def test_channel_attention__starts_with_every_unit_open() -> None:
+    """Features that say nothing yet: every unit of the gate is at 1, where a ReLU learns."""
+    attention = ChannelAttention(64)
+    with torch.no_grad():
+        hidden = attention.down(torch.zeros(1, 64, 1, 1))
+    torch.testing.assert_close(hidden.flatten(), torch.ones(4))

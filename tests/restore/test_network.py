@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from maskfix.base import InputError
 from maskfix.restore import SCALES, CompletionNetwork, Decoded, create_network, list_networks
-from maskfix.restore.layers import Expansion
+from maskfix.restore.layers import ConvBlock, Expansion
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +181,14 @@ def test_create_network__without_fusion() -> None:
         assert (alpha == 1).all()
     assert not network.config.fusion
     assert create_network("cadf_small_128").config.fusion
+
+
+def test_decoder__blocks_let_a_fifth_below_zero_through(small: CompletionNetwork) -> None:
+    for block in small.decoder.blocks:
+        assert isinstance(block, ConvBlock)
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(1, block.conv.in_channels, 4, 4, generator=generator)
+        with torch.no_grad():
+            before = block.norm(block.conv(x))
+            torch.testing.assert_close(block(x), torch.where(before < 0, before / 5, before))
+        assert (before < 0).any()
