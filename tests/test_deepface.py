@@ -15,7 +15,7 @@ import pytest
 from maskfix import deepface as ours
 from maskfix.align.base import nothing
 from maskfix.base import DependencyError, InputError, Landmarks, arcface_layout
-from tests.plugin.worlds import GREEN, green_deoccluder, with_chin
+from tests.plugin.worlds import GREEN, PAINT, green_deoccluder, with_chin
 
 
 class Base:
@@ -241,3 +241,50 @@ def test_values_that_are_no_picture(old_deepface: Any, faces: Any) -> None:
 def test_example_compiles(tmp_path: Path) -> None:
     source = Path(__file__).parents[1] / "examples" / "deepface_install.py"
     py_compile.compile(str(source), str(tmp_path / "compiled.pyc"), doraise=True)
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the model itself is given, call by call."""
+    batches: list[Any] = []
+    forward = Ark.forward
+    monkeypatch.setattr(Ark, "forward", lambda self, img: batches.append(img.copy()) or forward(self, img))
+    return batches
+
+
+def test_completed_pixels_are_bgr(old_deepface: Any, given: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ours, "load_detector", lambda name: BlindToGreen())
+    built = old_deepface.modeling.build_model("facial_recognition", ours.install("Ark", deoccluder=green_deoccluder()))
+    # Not grey: the pixels beside the block are told apart too.
+    masked = with_chin(np.full((112, 112, 3), (200, 90, 40), np.uint8), BlindToGreen.five)
+    built.forward(masked[None, ..., ::-1].astype(np.float32) / 255)
+    [[crop]] = given
+    middle = tuple(BlindToGreen.five[3:].mean(0).astype(int)[::-1])
+    assert tuple(masked[middle]) == GREEN
+    np.testing.assert_allclose(crop[middle] * 255, PAINT[::-1], atol=1.01)
+    restored = green_deoccluder().restore(masked, BlindToGreen.five)
+    np.testing.assert_allclose(crop * 255, restored[..., ::-1], atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 32, 3), (32, 32, 3)])
+def test_normalization__the_callers_pixels_stay(
+    old_deepface: Any, given: list[Any], monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    def normalize_input(img: Any, normalization: str) -> Any:
+        """As deepface does it: in place."""
+        assert normalization == "ArcFace"
+        img *= 255
+        img -= 127.5
+        img /= 128
+        return img
+
+    preprocessing = ModuleType("deepface.modules.preprocessing")
+    vars(preprocessing).update(normalize_input=normalize_input)
+    monkeypatch.setitem(sys.modules, preprocessing.__name__, preprocessing)
+    built = old_deepface.modeling.build_model("facial_recognition", ours.install("Ark", normalization="ArcFace"))
+    faces = np.random.default_rng(0).random(shape, dtype=np.float32)
+    before = faces.copy()
+    built.forward(faces)
+    np.testing.assert_array_equal(faces, before)
+    [batch] = given
+    np.testing.assert_allclose(batch, (before.reshape(-1, 32, 32, 3) * 255 - 127.5) / 128, atol=1e-6)

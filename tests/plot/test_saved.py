@@ -173,3 +173,23 @@ def test_overlay__folders_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match=r"empty: holds no scores\.npz; give a folder that a benchmark wrote$"):
         overlay([tmp_path / "empty"], tmp_path / "d.png")
+
+
+def test_overlay__equal_scores_of_two_methods_are_two_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = run(1)
+    saved.scores["completed"] = saved.scores["masked"]
+    save_scores(tmp_path / "scores.npz", saved)
+    areas = drawn(monkeypatch, [tmp_path / "scores.npz"], tmp_path / "roc.png")
+    assert list(areas) == ["clean", "masked", "completed"]
+    assert areas["completed"] == areas["masked"]
+
+
+def test_overlay__equal_scores_of_other_comparisons_are_two_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = run(1)
+    for name, flags in (("a", saved.same), ("b", ~saved.same)):
+        save_scores(tmp_path / name / "scores.npz", saved._replace(same=flags))
+    areas = drawn(monkeypatch, [tmp_path / "a", tmp_path / "b"], tmp_path / "roc.png")
+    assert list(areas) == ["a: clean", "a: masked", "b: clean", "b: masked"]
+    assert areas["b: clean"] == pytest.approx(1 - areas["a: clean"])

@@ -12,7 +12,7 @@ from maskfix.align import align, transform_points
 from maskfix.base import InputError, UInt8Array, arcface_layout, canonical_layout
 from maskfix.embed import load_layout
 from maskfix.plugin import Completer, CropFormat, SeamSettings
-from maskfix.plugin.crops import from_canonical, relate, to_canonical
+from maskfix.plugin.crops import VALUE_RANGES, from_canonical, relate, to_canonical
 from tests.plugin.worlds import batches, green_deoccluder, painted
 
 CANONICAL = canonical_layout(128)
@@ -239,3 +239,29 @@ class TestComplete:
         form = CropFormat(arcface_layout(112), "byte", "byte")
         with pytest.raises(InputError, match=r"landmarks: expected shape \(2, 5, 2\), got \(1, 5, 2\)"):
             form.complete(Completer(green_deoccluder()), noise(2, 112), arcface_layout(112).array[None])
+
+
+@pytest.mark.parametrize("value_range", ["unit", "symmetric", "fixed_standard", "byte"])
+class TestLevels:
+    LEVELS = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, -1)
+
+    @pytest.mark.parametrize("off", [-0.4, 0, 0.4])
+    def test_nearest(self, value_range: str, off: float) -> None:
+        """Resized pictures lie between levels, and those of half precision beside them."""
+        form = CropFormat(arcface_layout(112), value_range, value_range)
+        batch = numbers(self.LEVELS, value_range) + np.float32(off / VALUE_RANGES[value_range][0])
+        np.testing.assert_array_equal(form.decode(batch), self.LEVELS)
+        if not off:
+            np.testing.assert_array_equal(form.decode(batch.astype(np.float16)), self.LEVELS)
+
+    @pytest.mark.parametrize("end", [0, 255])
+    def test_overshoot(self, value_range: str, end: int) -> None:
+        """Some levels beyond the end are that end, as resampling makes them; many more are another range."""
+        form, outwards = CropFormat(arcface_layout(112), value_range, value_range), 1 if end else -1
+        batch = numbers(self.LEVELS, value_range)
+        step = outwards / VALUE_RANGES[value_range][0]
+        batch[0, 3, 4] = numbers(np.array([end], np.uint8), value_range)[0] + 10 * step
+        assert form.decode(batch)[0, 3, 4].tolist() == [end] * 3
+        batch[0, 3, 4] += 10 * step
+        with pytest.raises(InputError, match=f"not '{value_range}' as declared"):
+            form.decode(batch)

@@ -10,7 +10,7 @@ import pytest
 import maskfix
 from maskfix.base import InputError, UInt8Array
 from maskfix.plugin.attaching import GUESSING_THRESHOLD
-from tests.plugin.worlds import by_place, green_deoccluder
+from tests.plugin.worlds import batches, by_place, green_deoccluder
 
 pytest.importorskip("insightface")
 
@@ -166,3 +166,63 @@ def test_insightfaces_own_detectors__a_copy_with_a_lower_threshold(
     assert face.completion.used
     assert detector.det_thresh == 0.5
     assert detector.asked == [0.5, GUESSING_THRESHOLD, 0.5]
+
+
+@pytest.fixture
+def pair(blinded: BlindToGreen, masked_bgr: UInt8Array) -> UInt8Array:
+    """Two hidden faces, each of which is seen while the other is green still."""
+    both = np.ascontiguousarray(np.hstack([masked_bgr, np.roll(masked_bgr, 3, 0)]))
+    blinded.detect = lambda img, **_: blinded.detector.detect(img) if (img != both).any() else nothing()  # type: ignore[method-assign]
+    return both
+
+
+def test_beside__as_many_hidden_ones_as_there_is_room_for(
+    app: Any, blinded: BlindToGreen, face: UInt8Array, pair: UInt8Array
+) -> None:
+    group = np.ascontiguousarray(np.hstack([face[..., ::-1], pair]))
+
+    def detect(img: UInt8Array, max_num: int = 0, **_: Any) -> tuple[Any, Any]:
+        boxes, points = blinded.detector.detect(img)
+        seen = (points[..., 0].mean(1) < face.shape[1]) | (img != group).any()
+        return boxes[seen][: max_num or None], points[seen][: max_num or None]
+
+    blinded.detect = detect  # type: ignore[method-assign]
+    maskfix.attach(app, deoccluder=green_deoccluder(), hidden="beside")
+    assert len(app.get(group)) == 3
+    assert len(app.get(group, 2)) == len(app.get(group, max_num=2)) == 2
+
+
+def test_guesses_out_of_order__the_surest_first(app: Any, blinded: BlindToGreen, pair: UInt8Array) -> None:
+    boxes, points = blinded.detector.detect(pair)
+    boxes[:, 4] = 0.3, 0.6
+    blinded.guess = lambda img: (boxes, points)  # type: ignore[method-assign]
+    maskfix.attach(app, deoccluder=green_deoccluder(), refine=False)
+    faces = app.get(pair)
+    np.testing.assert_array_equal([face.bbox for face in faces], boxes[::-1, :4])
+    assert [face.det_score for face in faces] == pytest.approx([0.6, 0.3])
+    [surest] = app.get(pair, max_num=1)
+    assert surest.det_score == pytest.approx(0.6)
+    assert np.abs(surest.kps - points[1]).mean() < 10
+
+
+def test_a_threshold_below_that_of_guesses_stays(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Threshold(BlindToGreen(app.det_model))
+    detector.det_thresh = GUESSING_THRESHOLD / 2
+    monkeypatch.setattr(app, "det_model", detector)
+    maskfix.attach(app, deoccluder=green_deoccluder())
+    assert app.get(np.full((200, 200, 3), 90, np.uint8)) == []
+    assert detector.asked == [GUESSING_THRESHOLD / 2] * 2
+
+
+def test_a_detector_without_landmarks(app: Any, blinded: BlindToGreen, masked_bgr: UInt8Array) -> None:
+    """Of what is guessed there is no completion, and what is found on one is no face."""
+    boxes, points = blinded.detector.detect(masked_bgr)
+    blinded.detect = lambda img, **_: (boxes, None) if (img != masked_bgr).any() else nothing()  # type: ignore[method-assign]
+    blind = green_deoccluder()
+    maskfix.attach(app, deoccluder=blind)
+    blinded.guess = lambda img: (boxes, None)  # type: ignore[method-assign]
+    assert app.get(masked_bgr) == []
+    assert batches(blind) == []
+    blinded.guess = lambda img: (boxes, points)  # type: ignore[method-assign]
+    assert app.get(masked_bgr) == []
+    assert batches(blind) == [1]
