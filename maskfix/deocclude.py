@@ -80,8 +80,8 @@ class Deoccluder:
         early: EarlyLook | None = None,
         reader: LandmarkReader | str | Path | None = None,
     ) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch_size: expected at least 1, got {batch_size}")
+        if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
+            raise InputError(f"batch_size: expected a whole number, at least 1, got {batch_size!r}")
         self.device = torch.device(resolve_device(device))
         self.weights = weights
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 32)
@@ -202,11 +202,7 @@ class Deoccluder:
         return self._runner.look(crops)
 
     def fit(self, crops: Any, y: Any = None) -> Self:
-        """Nothing is learned: with `transform`, this makes a Deoccluder a step of scikit-learn's pipelines.
-
-        Args:
-            crops: Ignored.
-            y: Ignored.
+        """Nothing is learned, and both are ignored: `transform` makes a Deoccluder a step of scikit-learn's pipelines.
 
         Returns:
             Self. For parameters and modes, see `maskfix.plugin.sklearn.DeoccluderTransformer`.

@@ -19,6 +19,7 @@ are completed (`Deoccluder.find_hidden`): 129 of these 152. `configure(hidden=Fa
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -35,7 +36,11 @@ from maskfix.plugin.last import LastFaces
 from maskfix.plugin.photograph import CompletedPhoto
 from maskfix.plugin.truncated import truncated_pictures
 
+#: The package's functions stand in its module `api`, and some code takes them from there.
+api = sys.modules[__name__]
+
 __all__ = [
+    "api",
     "batch_face_locations",
     "compare_faces",
     "configure",

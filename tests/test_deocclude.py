@@ -280,8 +280,9 @@ class TestInit:
         assert Deoccluder(network()).device.type == expected
 
     def test_batch_size(self) -> None:
-        with pytest.raises(InputError, match="batch_size: expected at least 1, got 0"):
-            Deoccluder(network(), device="cpu", batch_size=0)
+        for wrong in (0, 1.5, "a"):
+            with pytest.raises(InputError, match=f"batch_size: expected a whole number, at least 1, got {wrong!r}"):
+                Deoccluder(network(), device="cpu", batch_size=wrong)  # type: ignore[arg-type]
 
     def test_eight_at_a_time_on_the_cpu(self) -> None:
         blind = green_deoccluder()

@@ -121,6 +121,7 @@ class TestSameAsThePackage:
     def test_nothing_is_missing(self, real: Any) -> None:
         theirs = {name for name, value in vars(real).items() if inspect.isfunction(value)}
         assert theirs == set(FUNCTIONS) <= set(ours.__all__)
+        assert all(getattr(ours.api, name) is getattr(ours, name) for name in FUNCTIONS)
 
     def test_face_locations(self, photo: UInt8Array, places: Any) -> None:
         assert ours.face_locations(photo) == places

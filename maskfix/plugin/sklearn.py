@@ -176,7 +176,10 @@ class EmbedderTransformer(ClassNamePrefixFeaturesOutMixin, _CropTransformer):  #
         settings = SeamSettings(self.mode, self.threshold, self.share)
         completer = None if self.weights is None else Completer(self.weights, settings, self.device)
         check_crops("X", X, completer.deoccluder().size if completer else None)
-        self.embedder_ = load(self.embedder, self.device) if isinstance(self.embedder, str) else self.embedder
+        embedder = load(self.embedder, self.device) if isinstance(self.embedder, str) else self.embedder
+        if not isinstance(embedder, Embedder):
+            raise InputError(f"embedder: expected a spec or an Embedder, got {type(embedder).__name__}")
+        self.embedder_ = embedder
         self.completer_ = completer
         return self
 

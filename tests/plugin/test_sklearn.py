@@ -239,6 +239,8 @@ class TestEmbedderTransformer:
     def test_bad_recogniser(self, crops: UInt8Array) -> None:
         with pytest.raises(ValueError, match="embedder 'clairvoyance' is unknown"):
             EmbedderTransformer("clairvoyance").fit(crops)
+        with pytest.raises(InputError, match="embedder: expected a spec or an Embedder, got NoneType"):
+            EmbedderTransformer(cast(Any, None)).fit(crops)
 
 
 CANNOT_APPLY = {
