@@ -19,10 +19,10 @@ if TYPE_CHECKING:
         SeamResult,
         SeamSettings,
         embed_by_mode,
-        mix_embeddings,
     )
     from maskfix.plugin.crops import COLOURS, VALUE_RANGES, CropFormat
     from maskfix.plugin.insightface import CompletedRecogniser
+    from maskfix.plugin.outputs import mix_embeddings
     from maskfix.plugin.pack_free import MtcnnForInsightFace, pack_free_analysis
     from maskfix.plugin.torch_modules import CompletedModule, CompletionStage, box_landmarks
     from maskfix.plugin.wrapping import stage, wrap
@@ -37,11 +37,11 @@ _HOME = {
         "SeamResult",
         "SeamSettings",
         "embed_by_mode",
-        "mix_embeddings",
     ),
     "crops": ("COLOURS", "VALUE_RANGES", "CropFormat"),
     "attaching": ("attach", "detach"),
     "insightface": ("CompletedRecogniser",),
+    "outputs": ("mix_embeddings",),
     "pack_free": ("MtcnnForInsightFace", "pack_free_analysis"),
     "torch_modules": ("CompletedModule", "CompletionStage", "box_landmarks"),
     "wrapping": ("stage", "wrap"),

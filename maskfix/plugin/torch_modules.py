@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from maskfix.base import BoolArray, CropLayout, DoubleArray, InputError, check_shape
-from maskfix.plugin.base import Completer, FaceCompletion, embed_by_mode, rebuild
+from maskfix.plugin.base import Completer, FaceCompletion, embed_by_mode
 from maskfix.plugin.crops import CropFormat
 from maskfix.plugin.last import LastResult
+from maskfix.plugin.outputs import rebuild
 
 Landmarks = NDArray[Any] | Tensor | None
 

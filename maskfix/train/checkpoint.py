@@ -44,6 +44,19 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
             raise CheckpointError(f"{path}: cannot be written ({_first_line(error)}); is the disk full?") from error
 
 
+def run_state(config: Mapping[str, Any], sources: Mapping[str, Any], step: int, **parts: Any) -> dict[str, Any]:
+    """What a run's checkpoint holds, as `load_checkpoint` and `restore` read it.
+
+    Args:
+        config: The configuration, plain.
+        sources: What the run is made from, see `train.sources.run_sources`.
+        step: Steps done.
+        parts: What has a state of its own, by its entry's name.
+    """
+    states = {name: part.state_dict() for name, part in parts.items()}
+    return {"config": dict(config), "sources": dict(sources), "step": step, **states}
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint, whatever configuration made it; tensors come to the CPU.
 

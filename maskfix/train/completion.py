@@ -29,7 +29,7 @@ from maskfix.train.adversary import Adversary
 from maskfix.train.averaging import average_of, update_average
 from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.batches import Batch, BatchDataset, as_pictures, batches
-from maskfix.train.checkpoint import append_log, load_checkpoint, restore, run_folder, save_checkpoint
+from maskfix.train.checkpoint import append_log, load_checkpoint, restore, run_folder, run_state, save_checkpoint
 from maskfix.train.config import CompletionConfig, as_plain
 from maskfix.train.identity_head import IdentityHead
 from maskfix.train.loop import (
@@ -145,22 +145,16 @@ def train_completion(
     if texture is not None:
         texture.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     parts = _Parts(config, out / CHECKPOINT, fabric, processes, rows, model, optimiser, texture, **beside)
+
+    def save(step: int) -> None:
+        stated = {"network": network, "optimiser": optimiser, "average": average, **beside}
+        save_checkpoint(out / CHECKPOINT, run_state(record, sources, step, **stated))
+
+    saver = Saver(save, config.checkpoint_seconds)
+    often = emphasise([views.store.names[face] for face in training], config.emphasis)
+    often *= np.where(views.whole[training], config.whole, 1.0)
+    dataset = BatchDataset(views, training, config.batch_size, config.seed, rows=rows, often=often)
     with run_folder(out / CHECKPOINT, out / LOG, first, processes.first):
-
-        def save(step: int) -> None:
-            stored = {
-                "config": record,
-                "step": step,
-                "network": network.state_dict(),
-                "optimiser": optimiser.state_dict(),
-            }
-            stored |= {"average": average.state_dict(), "sources": sources}
-            save_checkpoint(out / CHECKPOINT, stored | {name: part.state_dict() for name, part in beside.items()})
-
-        saver = Saver(save, config.checkpoint_seconds)
-        often = emphasise([views.store.names[face] for face in training], config.emphasis)
-        often *= np.where(views.whole[training], config.whole, 1.0)
-        dataset = BatchDataset(views, training, config.batch_size, config.seed, rows=rows, often=often)
         for step, batch in enumerate(batches(dataset, first, config.steps, workers, fabric.device), first):
             figures = _step(parts, step, batch)
             update_average(average, network, config.average, step)

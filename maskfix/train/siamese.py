@@ -15,7 +15,7 @@ from maskfix.losses.info_nce import negative_similarity
 from maskfix.restore import CONFIGS, SiameseNetwork
 from maskfix.train.batch_norm import synchronise_norms
 from maskfix.train.batches import BatchDataset, as_pictures, batches
-from maskfix.train.checkpoint import append_log, load_checkpoint, restore, run_folder, save_checkpoint
+from maskfix.train.checkpoint import append_log, load_checkpoint, restore, run_folder, run_state, save_checkpoint
 from maskfix.train.config import SiameseConfig, as_plain
 from maskfix.train.loop import (
     Progress,
@@ -96,25 +96,14 @@ def train_siamese(
     start = restore(state, out / CHECKPOINT, {"network": network, "optimiser": optimiser})
     processes.check_step(start, out / CHECKPOINT)
     model, optimiser = fabric.setup(network, optimiser)
+
+    def save(step: int) -> None:
+        parts = {"network": network, "optimiser": optimiser, "encoder": network.query.encoder}
+        save_checkpoint(out / CHECKPOINT, run_state(as_plain(config), sources, step, **parts))
+
+    saver = Saver(save, config.checkpoint_seconds)
+    dataset = BatchDataset(views, training, config.batch_size, config.seed, pairs=True, rows=rows, apart=config.apart)
     with run_folder(out / CHECKPOINT, out / LOG, start, processes.first):
-
-        def save(step: int) -> None:
-            save_checkpoint(
-                out / CHECKPOINT,
-                {
-                    "config": as_plain(config),
-                    "sources": sources,
-                    "step": step,
-                    "network": network.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "encoder": network.query.encoder.state_dict(),
-                },
-            )
-
-        saver = Saver(save, config.checkpoint_seconds)
-        dataset = BatchDataset(
-            views, training, config.batch_size, config.seed, pairs=True, rows=rows, apart=config.apart
-        )
         for step, pair in enumerate(batches(dataset, start, config.steps, workers, fabric.device), start):
             set_learning_rate(optimiser, learning_rate(config, step))
             figures = _step(config, step, out / CHECKPOINT, pair, fabric, processes, network, model, optimiser)

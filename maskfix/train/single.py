@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from maskfix.base import InputError
 from maskfix.train.averaging import average_of, update_average
 from maskfix.train.batches import batches
-from maskfix.train.checkpoint import append_log, load_checkpoint, restore, run_folder, save_checkpoint
+from maskfix.train.checkpoint import append_log, load_checkpoint, restore, run_folder, run_state, save_checkpoint
 from maskfix.train.config import AveragedConfig
 from maskfix.train.loop import Progress, Saver, check_finite, launched_processes, learning_rate, set_learning_rate
 
@@ -92,18 +92,13 @@ def run_steps(
     state = load_checkpoint(run.checkpoint, record, sources)
     first = restore(state, run.checkpoint, {"network": network, "average": average, "optimiser": optimiser})
     model, optimiser = fabric.setup(network, optimiser)
+
+    def save(step: int) -> None:
+        parts = {"network": network, "optimiser": optimiser, "average": average}
+        save_checkpoint(run.checkpoint, run_state(record, sources, step, **parts))
+
+    saver = Saver(save, config.checkpoint_seconds)
     with run_folder(run.checkpoint, run.log, first):
-
-        def save(step: int) -> None:
-            stored = {
-                "config": record,
-                "step": step,
-                "network": network.state_dict(),
-                "optimiser": optimiser.state_dict(),
-            }
-            save_checkpoint(run.checkpoint, stored | {"average": average.state_dict(), "sources": sources})
-
-        saver = Saver(save, config.checkpoint_seconds)
         for step, lesson in enumerate(batches(lessons, first, config.steps, run.workers, fabric.device), first):
             set_learning_rate(optimiser, learning_rate(config, step))
             total, figures = loss(model, lesson)

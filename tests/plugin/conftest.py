@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 import maskfix
-from maskfix.align import load_detector
-from maskfix.base import UInt8Array
+from maskfix.align import align, load_detector
+from maskfix.base import UInt8Array, arcface_layout
 from maskfix.plugin import pack_free_analysis
 from tests.plugin.worlds import by_place, with_chin
 
@@ -45,6 +45,13 @@ def five(face: UInt8Array) -> NDArray[np.float32]:
 def masked(face: UInt8Array, five: NDArray[np.float32]) -> UInt8Array:
     """Her head with a green block over mouth and chin."""
     return with_chin(face, five)
+
+
+@pytest.fixture(scope="session")
+def heads(face: UInt8Array, masked: UInt8Array, five: NDArray[np.float32]) -> torch.Tensor:
+    """The clean and the masked head as ArcFace's crops, `(2, 3, 112, 112)` in [-1, 1]."""
+    both = np.stack([align(photo, five, arcface_layout(112))[0] for photo in (face, masked)])
+    return torch.from_numpy(both).permute(0, 3, 1, 2).float().div(127.5) - 1
 
 
 @pytest.fixture(scope="session")

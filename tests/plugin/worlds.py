@@ -7,6 +7,7 @@ what is painted can be computed by hand.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+import maskfix
 from maskfix.align import LandmarkReader
 from maskfix.base import UInt8Array
 from maskfix.deocclude import Deoccluder
@@ -46,6 +48,27 @@ class GreenNetwork(nn.Module):
 
 def green_deoccluder(size: int = 128, reader: LandmarkReader | None = None) -> Deoccluder:
     return Deoccluder(GreenNetwork(size), device="cpu", reader=reader)  # type: ignore[arg-type]
+
+
+class Thirds(nn.Module):
+    """A recogniser of crops in [-1, 1]: the mean colours of the upper, middle and lower third, scaled.
+
+    Args:
+        give: What comes out, made of the embedding.
+    """
+
+    def __init__(self, give: Callable[[Tensor], Any] = lambda embedding: embedding) -> None:
+        super().__init__()
+        self.give = give
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, img: Tensor, gain: float = 1.0) -> Any:
+        return self.give(gain * self.scale * nn.functional.adaptive_avg_pool2d(img, (3, 1)).flatten(1))
+
+    def wrapped(self, **settings: Any) -> Any:
+        """The same behind a seam that completes what is green."""
+        look: dict[str, Any] = {"layout": "arcface_112", "value_range": "symmetric"}
+        return maskfix.wrap(self, deoccluder=green_deoccluder(), **look | settings)
 
 
 class EarlyGreenNetwork(GreenNetwork):
