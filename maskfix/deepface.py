@@ -45,7 +45,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,11 +82,14 @@ _count = itertools.count()
 _TABLES = {"config.threshold": "thresholds", "config.confidence": "confidences", "config.minmax": "minmax_values"}
 
 
-def __getattr__(name: str) -> Any:
-    """The class that deepface asks for by its path."""
-    if name in _installed:
-        return _installed[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    # To type checkers this function would make every name of the module, misspelt ones too, Any.
+
+    def __getattr__(name: str) -> Any:
+        """The class that deepface asks for by its path."""
+        if name in _installed:
+            return _installed[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def install(

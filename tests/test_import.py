@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +53,18 @@ def test_unknown_name_lists_the_public_ones() -> None:
         AttributeError, match="'maskfix' has no attribute 'Recogniser'; public: load_detector, Occluder"
     ):
         _ = maskfix.Recogniser
+
+
+@pytest.mark.parametrize("name", ["", ".deepface", ".embed", ".plugin"])
+def test_type_checkers_see_names_and_no_getattr(name: str) -> None:
+    """A `__getattr__` that they see makes every name Any to them, misspelt ones too; what they see is what there is."""
+    module = importlib.import_module(f"maskfix{name}")
+    tree = ast.parse(Path(module.__file__ or "").read_text())
+    guards = {ast.unparse(node.test): node.body for node in tree.body if isinstance(node, ast.If)}
+    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    hidden = [node.name for node in guards["not TYPE_CHECKING"] if isinstance(node, ast.FunctionDef)]
+    assert "__getattr__" in hidden
+    assert "__getattr__" not in functions
+    imports = [node for node in (*tree.body, *guards.get("TYPE_CHECKING", ())) if isinstance(node, ast.ImportFrom)]
+    seen = {alias.asname or alias.name for node in imports for alias in node.names}
+    assert set(getattr(module, "__all__", ())) <= seen

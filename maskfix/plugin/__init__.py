@@ -76,8 +76,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
-    if name not in _LAZY:
-        raise AttributeError(f"module 'maskfix.plugin' has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+if not TYPE_CHECKING:
+    # To type checkers this function would make every name of the room, misspelt ones too, Any.
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name on first use."""
+        if name not in _LAZY:
+            raise AttributeError(f"module 'maskfix.plugin' has no attribute {name!r}")
+        return getattr(import_module(_LAZY[name]), name)

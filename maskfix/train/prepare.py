@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ _Job = tuple[Path, list[tuple[str, Path]], int]
 _CHUNK = 256
 _COLUMNS = 4
 _NOTE = "source.txt"
+_COMPARED = 64
 _DETECTOR: LandmarkDetector | None = None
 
 
@@ -69,7 +70,8 @@ def prepare_faces(
 
     Raises:
         DatasetError: If a folder is missing or empty, if two pictures have one name, if no face was found at all, or
-            if `out` holds unfinished parts of other pictures, or a folder of the parts' name that is not maskfix's.
+            if `out` holds a store or unfinished parts of other pictures, or a folder of the parts' name that is not
+            maskfix's.
         DependencyError: If mediapipe is not installed.
         InputError: If there are fewer processes than one.
         MaskfixError: If a process dies.
@@ -79,6 +81,7 @@ def prepare_faces(
     folders = [Path(images)] if isinstance(images, str | Path) else [Path(folder) for folder in images]
     out = Path(out)
     pictures = _named(folders)
+    _refuse_another_store(out, pictures)
     parts = out / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     # The names count, not only how many they are: parts are told apart by their place in the list.
@@ -108,6 +111,27 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
                     f"{picture}: would be called {name} as {found[name]} is; rename one of their folders"
                 )
     return found
+
+
+def _refuse_another_store(out: Path, pictures: Mapping[str, Path]) -> None:
+    """Raise if a finished store lies there that has none of these pictures: it would be lost.
+
+    Pictures may be added and left out, which makes the store anew. Numbered names are everywhere, so that a few
+    pictures of one name are compared by their hashes.
+    """
+    try:
+        records = pd.read_csv(
+            out / "records.csv", dtype=object, keep_default_na=False, encoding_errors="surrogateescape"
+        )
+        stored = dict(zip(records["image"], records["sha256"], strict=True))
+    except (OSError, ValueError, KeyError):  # None, damaged, or of an earlier version, which had no hashes.
+        return
+    same_names = [name for name in stored if name in pictures]
+    if not any(_sha256(pictures[name]) == stored[name] for name in same_names[:_COMPARED]):
+        raise DatasetError(
+            f"{out}: holds {len(stored)} other pictures, such as {next(iter(stored), '')}, which would be lost; choose "
+            f"another --out, name their folder with --images too, or remove {out / 'records.csv'}"
+        )
 
 
 def _claim(parts: Path, identity: str) -> None:

@@ -191,7 +191,8 @@ class TestPrepareFaces:
         self, pictures: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write_image(tmp_path / "one" / "a.png", read_image(pictures / "tight.png"))
-        write_image(tmp_path / "two" / "a.png", read_image(pictures / "tight.png")[:, ::-1])
+        write_image(tmp_path / "two" / "a.png", read_image(pictures / "tight.png"))
+        write_image(tmp_path / "two" / "b.png", read_image(pictures / "tight.png")[:, ::-1])
         out = tmp_path / "out"
         prepare_faces(tmp_path / "one", out, size=SIZE)
         replaced = prepare.replacing
@@ -208,7 +209,25 @@ class TestPrepareFaces:
         with pytest.raises(DatasetError, match=r"records\.csv missing"):
             open_store(out)
         prepare_faces(tmp_path / "two", out, size=SIZE)
-        assert len(open_store(out)) == 1
+        assert len(open_store(out)) == 2
+
+    @pytest.mark.parametrize("name", ["a.png", "b.png"], ids=["other pixels", "another name"])
+    def test_store_of_other_pictures_is_refused(
+        self, pictures: Path, tmp_path: Path, in_process: None, name: str
+    ) -> None:
+        write_image(tmp_path / "one" / "a.png", read_image(pictures / "tight.png"))
+        write_image(tmp_path / "two" / name, read_image(pictures / "tight.png")[:, ::-1])
+        out = tmp_path / "out"
+        prepare_faces(tmp_path / "one", out, size=SIZE)
+        before = files(out)
+        with pytest.raises(DatasetError, match=r"holds 1 other pictures, such as a\.png, which would be lost; choose"):
+            prepare_faces(tmp_path / "two", out, size=SIZE)
+        assert files(out) == before
+        prepare_faces([tmp_path / "one", tmp_path / "two"], out, size=SIZE)
+        assert open_store(out).names == ("a.png", f"two/{name}")
+        (out / "records.csv").unlink()
+        prepare_faces(tmp_path / "two", out, size=SIZE)
+        assert open_store(out).names == (name,)
 
     def test_several_folders(
         self, prepared: tuple[Path, pd.DataFrame], pictures: Path, tmp_path: Path, in_process: None
