@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -106,8 +105,15 @@ def train_siamese(
     with run_folder(out / CHECKPOINT, out / LOG, start, processes.first):
         for step, pair in enumerate(batches(dataset, start, config.steps, workers, fabric.device), start):
             set_learning_rate(optimiser, learning_rate(config, step))
-            figures = _step(config, step, out / CHECKPOINT, pair, fabric, processes, network, model, optimiser)
+            query, key = model(*(as_pictures(view.occluded, fabric.device) for view in pair))
+            loss, found = _match(config, network, processes, query, key)
+            optimiser.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            norm = torch.nn.utils.clip_grad_norm_(network.query.parameters(), math.inf)
+            check_finite(step + 1, out / CHECKPOINT, float(norm))
+            optimiser.step()
             network.update_key_branch()
+            figures = processes.average({"loss": float(loss.detach()), "found": float(found)})
             if processes.first:
                 append_log(out / LOG, {"step": step + 1, **figures})
                 saver.maybe(step + 1, last=step + 1 == config.steps)
@@ -129,19 +135,10 @@ def _make_optimiser(config: SiameseConfig, network: SiameseNetwork) -> torch.opt
     )
 
 
-def _step(
-    config: SiameseConfig,
-    step: int,
-    checkpoint: Path,
-    pair: Any,
-    fabric: Any,
-    processes: Processes,
-    network: SiameseNetwork,
-    model: Any,
-    optimiser: torch.optim.Optimizer,
-) -> dict[str, float]:
-    """One optimiser step; returns the loss and the share of queries that found their own key first."""
-    query, key = model(*(as_pictures(view.occluded, fabric.device) for view in pair))
+def _match(
+    config: SiameseConfig, network: SiameseNetwork, processes: Processes, query: torch.Tensor, key: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The contrastive loss, and the share of queries that find their own key first; the keys join the queue."""
     own = None
     if config.batch_negatives:
         own = network.enqueue(processes.gather(key))[processes.rows(config.batch_size)]
@@ -152,9 +149,4 @@ def _step(
         found = ((query * key).sum(1).float() > best_negative).float().mean()
     if not config.batch_negatives:
         network.enqueue(processes.gather(key))
-    optimiser.zero_grad(set_to_none=True)
-    fabric.backward(loss)
-    norm = torch.nn.utils.clip_grad_norm_(network.query.parameters(), math.inf)
-    check_finite(step + 1, checkpoint, float(norm))
-    optimiser.step()
-    return processes.average({"loss": float(loss.detach()), "found": float(found)})
+    return loss, found
