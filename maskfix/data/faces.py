@@ -98,6 +98,27 @@ def whole_photographs(frames: FloatArray, size: int) -> BoolArray:
     return np.asarray((turned >= 0).all((1, 2)))
 
 
+def read_records(folder: str | Path) -> pd.DataFrame:
+    """What a store says of every picture, the failed ones too: image, ok, reason, sha256.
+
+    Stores of earlier versions have no hashes. Names that are no UTF-8 stay what they are.
+
+    Args:
+        folder: The `--out` folder of `maskfix prepare`.
+
+    Raises:
+        OSError: If there is no `records.csv`.
+        ValueError: If it is damaged.
+    """
+    # As objects: pandas' own strings cannot hold such names.
+    return pd.read_csv(
+        Path(folder) / "records.csv",
+        dtype={"image": object, "reason": object, "sha256": object},
+        keep_default_na=False,
+        encoding_errors="surrogateescape",
+    )
+
+
 def open_store(folder: str | Path) -> FaceStore:
     """Open what `maskfix prepare` wrote.
 
@@ -119,12 +140,7 @@ def open_store(folder: str | Path) -> FaceStore:
     except UNREADABLE_ARRAYS as error:
         raise DatasetError(f"{folder}: damaged array ({error}); run maskfix prepare again") from error
     try:
-        records = pd.read_csv(
-            folder / "records.csv",
-            dtype={"image": object, "reason": object},
-            keep_default_na=False,
-            encoding_errors="surrogateescape",
-        )
+        records = read_records(folder)
         names = tuple(records.loc[records["ok"], "image"])
     except (ValueError, KeyError) as error:
         raise DatasetError(f"{folder}: damaged records.csv ({error}); run maskfix prepare again") from error

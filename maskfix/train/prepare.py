@@ -30,7 +30,7 @@ from maskfix.base import (
 )
 from maskfix.base.processes import in_processes
 from maskfix.data.correspondence import correspondence_target
-from maskfix.data.faces import STORE_FILES, list_pictures, write_layout
+from maskfix.data.faces import STORE_FILES, list_pictures, read_records, write_layout
 
 # Where a chunk goes, its pictures by name, and the side of its crops.
 _Job = tuple[Path, list[tuple[str, Path]], int]
@@ -120,9 +120,7 @@ def _refuse_another_store(out: Path, pictures: Mapping[str, Path]) -> None:
     pictures of one name are compared by their hashes.
     """
     try:
-        records = pd.read_csv(
-            out / "records.csv", dtype=object, keep_default_na=False, encoding_errors="surrogateescape"
-        )
+        records = read_records(out)
         stored = dict(zip(records["image"], records["sha256"], strict=True))
     except (OSError, ValueError, KeyError):  # None, damaged, or of an earlier version, which had no hashes.
         return
