@@ -50,6 +50,7 @@ class HeldoutFigures(NamedTuple):
         similarity_between: The same of the completed to the masked face; empty where nobody will mix them.
         margin_before: By name of the recogniser, the masked faces' margins over strangers, see `stranger_margins`.
         margin_after: The same of the completed faces.
+        mask_seen: By `clean`, `masked` and `completed`, whether a mask detector sees a mask, 0 or 1; empty without one.
     """
 
     image: tuple[str, ...]
@@ -67,6 +68,7 @@ class HeldoutFigures(NamedTuple):
     similarity_between: Mapping[str, DoubleArray] = MappingProxyType({})
     margin_before: Mapping[str, DoubleArray] = MappingProxyType({})
     margin_after: Mapping[str, DoubleArray] = MappingProxyType({})
+    mask_seen: Mapping[str, DoubleArray] = MappingProxyType({})
 
     def take(self, rows: NDArray[np.int64]) -> HeldoutFigures:
         """Some of the faces, in the order of `rows`."""
@@ -115,7 +117,8 @@ def summarise(figures: HeldoutFigures, *, seed: int = 0, replicates: int = 1000)
     Returns:
         `faces` (M), `not_masked` (faces that took no mask), `figures` by name, and `embedders`: for each recogniser
         `similarity_before`, `similarity_after`, `recovered`, and, where the figures hold margins, `margin_before` and
-        `margin_after` (see `benchmarks.heldout`). A figure is a row of
+        `margin_after` (see `benchmarks.heldout`). Where they hold what a mask detector sees, `mask_seen` too: the share
+        of faces with a mask, `clean`, `masked`, `completed`, and `completed_minus_clean`. A figure is a row of
         `value`, `ci95` and `faces`, the number of faces that have it; values that are not finite (a crop equal to the
         clean one has no PSNR) are left out, and `value` is None where none are left.
     """
@@ -140,7 +143,13 @@ def summarise(figures: HeldoutFigures, *, seed: int = 0, replicates: int = 1000)
             }
             for name, before in figures.similarity_before.items()
         },
-    }
+    } | ({"mask_seen": _mask_seen(figures.mask_seen, row)} if figures.mask_seen else {})
+
+
+def _mask_seen(seen: Mapping[str, DoubleArray], row: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Shares of faces with a mask, and how many more of the completed ones have one than of the clean ones."""
+    shares = {name: row(_mean, values) for name, values in seen.items()}
+    return shares | {"completed_minus_clean": row(_mean, seen["completed"] - seen["clean"])}
 
 
 def best_shares(figures: HeldoutFigures) -> dict[str, dict[str, float]]:
@@ -291,7 +300,17 @@ def make_tables(report: Mapping[str, Any]) -> list[Table]:
         row = figure_at(report["worst"], path) or {}
         group = f"{row['attribute']} {row['group']}" if row else "none is large enough"
         worst.add_row(_label(path), group, str(row.get("faces", "")), _cell(row or None))
-    return [total, by_group, worst]
+    return [total, *_mask_seen_tables(overall), by_group, worst]
+
+
+def _mask_seen_tables(overall: Mapping[str, Any]) -> list[Table]:
+    """A table of what a mask detector sees, where one was asked."""
+    if "mask_seen" not in overall:
+        return []
+    table = Table("faces", "share", title="A mask is seen on")
+    for name, row in overall["mask_seen"].items():
+        table.add_row(name.replace("_", " "), _cell(row))
+    return [table]
 
 
 def _has(summary: Mapping[str, Any], path: Sequence[str]) -> bool:

@@ -20,6 +20,9 @@ Where a photograph ends inside its crop, a store holds its reflection, which no 
 network can read what is under the mask from. `--surroundings edge` (the default) replaces it by the colours of the
 photograph's edge before the mask is put on, and figures inside the mask are those of the photograph's part of it.
 
+`--mask-detector` asks a mask detector that others trained (`benchmarks.mask_detector`) whether it still sees a mask on
+completed faces, and how often it sees one on clean ones.
+
 `--unseen` measures every face of a store of other photographs than the training data, made by `maskfix prepare`. Whole
 photographs of heads, background and all, foretold what runs would gain on LFW where UTKFace's own held-out faces did
 not (`weights/training/runs.md`).
@@ -45,6 +48,7 @@ from rich.console import Console
 from benchmarks.groups import best_shares, choose_faces, make_tables, summarise, summarise_groups
 from benchmarks.heldout_figures import SURROUNDINGS, check_surroundings, heldout_figures
 from benchmarks.lfw import Bars
+from benchmarks.mask_detector import NAME, MaskDetector
 from benchmarks.report import check_out, commit_of_checkout, describe_source, package_versions, peak_rss_bytes
 from benchmarks.restorer import load_restorer
 from maskfix.base import InputError, check_range, replacing, resolve_device
@@ -111,6 +115,7 @@ def run(
     *,
     templates: Path | None = None,
     settings: HeldoutSettings | None = None,
+    mask_detector: Path | None = None,
     device: str = "auto",
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -122,6 +127,7 @@ def run(
         embedder: Spec of each recogniser, see `maskfix.embed.list_embedders`; none for picture figures alone.
         templates: Folder of mask templates in MaskTheFace's layout; this project's own drawings when None.
         settings: How to run.
+        mask_detector: File of a mask detector, see `benchmarks.mask_detector`; none is asked when None.
         device: `auto`, `cpu` or `cuda`.
         console: Where progress is drawn; the error stream when None.
 
@@ -135,6 +141,7 @@ def run(
     with console.status("loading networks"):
         restorer = load_restorer(weights, place, settings.batch_size)
         embedders = [load(spec, device, settings.batch_size) for spec in embedder]
+        detector = MaskDetector(mask_detector, device, settings.batch_size) if mask_detector else None
     row = restorer.weights or WeightsRow("unnamed", "unknown", "", "0" * 64, 0)
     share = 1.0 if settings.unseen else _share(row, settings.held_out)
     chosen = choose_faces(store.names, share, settings.limit, settings.seed)
@@ -152,6 +159,7 @@ def run(
             composed=settings.composed,
             surroundings=settings.surroundings,
             trim=settings.trim,
+            mask_detector=detector,
             progress=bars,
         )
     seconds = time.perf_counter() - start
@@ -171,6 +179,7 @@ def run(
             | {"spec": spec, "layout": one.layout.name}
             for one, spec in zip(embedders, embedder, strict=True)
         ],
+        "mask_detector": None if detector is None else {"name": NAME, "sha256": detector.sha256},
         "masks": {**describe_source(occluder.source), "kinds": list(settings.kinds or PAPER_KINDS)},
         "settings": asdict(settings),
         "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
@@ -227,6 +236,9 @@ def main(
         str, typer.Option(help=f"What stands around photographs that end inside the crop: {', '.join(SURROUNDINGS)}.")
     ] = "edge",
     trim: Annotated[float, typer.Option(help="Largest share of the photograph that each side loses to those.")] = 0.0,
+    mask_detector: Annotated[
+        Path | None, typer.Option(help="mask-recognition's model.pth, to ask whether a mask is still seen.")
+    ] = None,
     unseen: Annotated[bool, typer.Option("--unseen", help="The store is not of training: measure all of it.")] = False,
     replicates: Annotated[int, typer.Option(help="Draws of the bootstrap over faces; 0 for no intervals.")] = 1000,
     batch_size: Annotated[int, typer.Option(help="Faces a step.")] = 32,
@@ -241,7 +253,15 @@ def main(
         settings = HeldoutSettings(
             seed, limit, held_out_share, tuple(kind or ()), composed, replicates, batch_size, surroundings, trim, unseen
         )
-        report = run(faces, weights, embedder or [], templates=templates, settings=settings, device=device)
+        report = run(
+            faces,
+            weights,
+            embedder or [],
+            templates=templates,
+            settings=settings,
+            mask_detector=mask_detector,
+            device=device,
+        )
         if json_path is not None:
             with replacing(json_path) as temporary:
                 temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")

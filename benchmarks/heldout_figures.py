@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.groups import COLUMNS, HeldoutFigures
+from benchmarks.mask_detector import MaskDetector
 from maskfix.align import recrop
 from maskfix.base import BoolArray, DoubleArray, EmbedderError, InputError, UInt8Array
 from maskfix.data import FaceStore
@@ -43,6 +44,7 @@ def heldout_figures(
     composed: bool = True,
     surroundings: str = "edge",
     trim: float = 0.0,
+    mask_detector: MaskDetector | None = None,
     progress: Progress = silent,
 ) -> HeldoutFigures:
     """Mask, complete and embed faces of a store.
@@ -62,6 +64,7 @@ def heldout_figures(
         trim: Largest share of a photograph that each side loses to its surroundings beside the mask
             (`train.surroundings.trim_frame`): a crop whose edges follow from the hidden landmarks tells where they are.
             Under the mask stays the whole face, as far as the photograph goes.
+        mask_detector: Says whether clean, masked and completed faces wear a mask; nobody is asked when None.
         progress: Told about the faces, as stage `faces`.
 
     Raises:
@@ -81,6 +84,7 @@ def heldout_figures(
     kind = tuple(draw_kind(name, ROLE, seed, kinds) for name in image)
     table = {name: np.full(len(faces), np.nan) for name in COLUMNS}
     vectors = {one.name: np.full((3, len(faces), one.dimension), np.nan) for one in embedders}
+    seen_by = {name: np.full(len(faces), np.nan) for name in ("clean", "masked", "completed") if mask_detector}
     progress("faces", 0, len(faces))
     for start in range(0, len(faces), batch_size):
         part = slice(start, start + batch_size)
@@ -94,6 +98,9 @@ def heldout_figures(
         for embedder in embedders:
             found = np.stack(_embed(embedder, (clean, masked, completed)))
             vectors[embedder.name][:, part] = np.where(worn[:, None], found, np.nan)
+        if mask_detector is not None:
+            for name, images in zip(seen_by, (clean, masked, completed), strict=True):
+                seen_by[name][part] = np.where(worn, mask_detector.see(images), np.nan)
         progress("faces", min(start + batch_size, len(faces)), len(faces))
     return HeldoutFigures(
         image,
@@ -104,6 +111,7 @@ def heldout_figures(
         similarity_between={name: (before * after).sum(axis=1) for name, (_, before, after) in vectors.items()},
         margin_before={name: stranger_margins(before, truth) for name, (truth, before, _) in vectors.items()},
         margin_after={name: stranger_margins(after, truth) for name, (truth, _, after) in vectors.items()},
+        mask_seen=seen_by,
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
+from torchvision.models import mobilenet_v2
 
 from maskfix.base import FloatArray, UInt8Array, arcface_layout
 from maskfix.restore import NetworkConfig, create_network
@@ -59,3 +61,17 @@ def write_checkpoint(path: Path, share: float = 0.5, **changes: Any) -> dict[str
     path.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(path, state | changes)
     return average
+
+
+def write_mask_detector(path: Path) -> dict[str, torch.Tensor]:
+    """Write a file with the names and shapes of mask-recognition's; returns its random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        top = nn.Sequential(nn.Linear(20480, 256), nn.ReLU(), nn.Linear(256, 2), nn.LogSoftmax(dim=1))
+        bottom = mobilenet_v2(weights=None).features
+        # Batch norms that have seen something: with those of a new network all pictures give the same answer.
+        for _ in range(40):
+            bottom(torch.rand(4, 3, 4, 4).repeat_interleave(32, 2).repeat_interleave(32, 3) * 2 - 1)
+        state = nn.ModuleDict({"bottom": bottom, "top": top}).state_dict()
+    torch.save(state, path)
+    return state

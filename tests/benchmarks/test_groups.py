@@ -201,3 +201,28 @@ def test_best_shares__as_if_the_vectors_were_mixed() -> None:
     assert found == {"share": pytest.approx(best[1], abs=1e-9), "similarity": pytest.approx(best[0])}
     assert 0.5 < found["share"] < 1
     assert best_shares(HeldoutFigures(names, names, *empty, cosines[0], cosines[1])) == {}
+
+
+def test_summarise__masks_seen() -> None:
+    figures = some_figures(["a", "b", "c", "d", "e"])
+    assert "mask_seen" not in summarise(figures)
+    clean, masked = np.array([0, 0, 1, 1, np.nan]), np.array([1, 1, 1, 1, np.nan])
+    figures = figures._replace(
+        mask_seen={"clean": clean, "masked": masked, "completed": np.array([1, 0, 1, 1, np.nan])}
+    )
+    found = summarise(figures)["mask_seen"]
+    assert {name: (row["value"], row["faces"]) for name, row in found.items()} == {
+        "clean": (0.5, 4),
+        "masked": (1.0, 4),
+        "completed": (0.75, 4),
+        "completed_minus_clean": (0.25, 4),
+    }
+    # Paired over faces: where both are the same on each face, no draw of faces tells them apart.
+    same = summarise(figures._replace(mask_seen={"clean": clean, "masked": masked, "completed": clean}))["mask_seen"]
+    assert same["clean"]["ci95"] == [0, 1]
+    assert same["completed_minus_clean"]["ci95"] == [0, 0]
+    console = Console(record=True, width=200)
+    for table in make_tables({"overall": summarise(figures)} | summarise_groups(figures)):
+        console.print(table)
+    assert "completed minus clean │ 0.250" in console.export_text()
+    assert figures.take(np.array([2, 0])).mask_seen["clean"].tolist() == [1, 0]

@@ -12,7 +12,7 @@ from benchmarks.heldout import app
 from maskfix.data import held_out, open_store
 from maskfix.restore import CONFIGS
 from maskfix.weights import file_sha256
-from tests.benchmarks.held_out import TINY, Corner, write_checkpoint, write_faces
+from tests.benchmarks.held_out import TINY, Corner, write_checkpoint, write_faces, write_mask_detector
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +96,21 @@ def test_main__a_store_of_other_photographs_is_measured_whole(tmp_path: Path, ar
     assert report["settings"]["unseen"] is True
 
 
+def test_main__a_mask_detector_is_asked(tmp_path: Path, arguments: list[str | Path]) -> None:
+    out, detector = tmp_path / "run.json", tmp_path / "model.pth"
+    write_mask_detector(detector)
+    done = call(*arguments, "--limit", "5", "--mask-detector", detector, "--json", out)
+    assert done.exit_code == 0, done.stderr
+    assert "A mask is seen on" in done.stdout
+    report = json.loads(out.read_text())
+    assert report["mask_detector"] == {"name": "mask-recognition 0.0.1", "sha256": file_sha256(detector)}
+    assert report["overall"]["mask_seen"]["clean"]["faces"] == 5
+    assert call(*arguments, "--limit", "5", "--json", out).exit_code == 0
+    report = json.loads(out.read_text())
+    assert report["mask_detector"] is None
+    assert "mask_seen" not in report["overall"]
+
+
 BAD_INPUT = {
     "share of trained faces": (["--held-out", "0.6"], "run@7 left out 0.5 in training, 0.6 would hold trained faces"),
     "limit": (["--limit", "0"], "limit 0"),
@@ -115,6 +130,7 @@ BAD_INPUT = {
     "trim": (["--trim", "0.5"], "trim: expected a number in [0, 0.4], got 0.5"),
     "trim of a reflection": (["--trim", "0.1", "--surroundings", "reflection"], "trim: needs other surroundings"),
     "unseen share": (["--unseen", "--held-out", "0.1"], "unseen: measures every face of the store"),
+    "mask detector": (["--mask-detector", "nowhere.pth"], "nowhere.pth: no such checkpoint file"),
     "json is a folder": (["--json", "."], "error: .: is a folder"),
 }
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.groups import HeldoutFigures
 from benchmarks.heldout_figures import ROLE, SURROUNDINGS, heldout_figures, stranger_margins
 from benchmarks.restorer import load_restorer
-from maskfix.base import Completion, EmbedderError, FloatArray, InputError, Occluded, UInt8Array
+from maskfix.base import BoolArray, Completion, EmbedderError, FloatArray, InputError, Occluded, UInt8Array
 from maskfix.data import FaceStore, open_store
 from maskfix.deocclude import Deoccluder
 from maskfix.metrics import laplacian_variance, psnr
@@ -90,6 +90,23 @@ def test_heldout_figures__by_hand(store: FaceStore) -> None:
     angles = [np.arctan2(values, 100.0) for values in (level + 5, level, 0 * level)]
     assert figures.similarity_after["corner"] == pytest.approx(np.cos(angles[0] - angles[1]), abs=1e-6)
     assert figures.similarity_before["corner"] == pytest.approx(np.cos(angles[0] - angles[2]), abs=1e-6)
+
+
+class Black:
+    """Sees a mask wherever the lowest row is black."""
+
+    def see(self, crops: UInt8Array) -> BoolArray:
+        return np.asarray(crops[:, -1].max(axis=(1, 2)) == 0)
+
+
+def test_heldout_figures__what_a_mask_detector_sees(store: FaceStore) -> None:
+    figures = measure(store, [3, 5, 6, 9], mask_detector=Black(), batch_size=3)
+    assert {name: values.tolist() for name, values in figures.mask_seen.items()} == {
+        "clean": pytest.approx([0, np.nan, np.nan, 0], nan_ok=True),
+        "masked": pytest.approx([1, np.nan, np.nan, 1], nan_ok=True),
+        "completed": pytest.approx([0, np.nan, np.nan, 0], nan_ok=True),
+    }
+    assert measure(store, [3]).mask_seen == {}
 
 
 def test_heldout_figures__sharpness_is_completed_over_clean(store: FaceStore) -> None:
