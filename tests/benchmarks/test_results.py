@@ -65,6 +65,6 @@ def test_results__page_of_all_seeds() -> None:
     reports = read_ablations([FOLDER / "ablation.json", *sorted(FOLDER.glob("ablation-seed?.json"))])
     assert len(reports) == 3
     assert (FOLDER / "ablation-seeds.md").read_text(encoding="utf-8") == format_seeds(reports) + "\n"
-    longer = read_ablations(sorted(FOLDER.glob("ablation-siamese-seed?.json")))
+    longer = read_ablations(sorted(FOLDER.glob("ablation-long-seed?.json")))
     assert len(longer) == 3
-    assert (FOLDER / "ablation-siamese-seeds.md").read_text(encoding="utf-8") == format_seeds(longer) + "\n"
+    assert (FOLDER / "ablation-long-seeds.md").read_text(encoding="utf-8") == format_seeds(longer) + "\n"
