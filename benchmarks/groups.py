@@ -274,7 +274,7 @@ def figure_at(summary: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 
 def make_tables(report: Mapping[str, Any]) -> list[Table]:
-    """A report as tables for the terminal: overall before and after, by group, worst groups.
+    """A report as tables for the terminal: overall before and after, masks that are still seen, by group, worst groups.
 
     Args:
         report: What `benchmarks.heldout.run` gives, or the part of it under `overall`, `groups` and `worst`.
