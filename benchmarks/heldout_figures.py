@@ -84,7 +84,7 @@ def heldout_figures(
     kind = tuple(draw_kind(name, ROLE, seed, kinds) for name in image)
     table = {name: np.full(len(faces), np.nan) for name in COLUMNS}
     vectors = {one.name: np.full((3, len(faces), one.dimension), np.nan) for one in embedders}
-    seen_by = {name: np.full(len(faces), np.nan) for name in ("clean", "masked", "completed") if mask_detector}
+    mask_seen = {name: np.full(len(faces), np.nan) for name in ("clean", "masked", "completed")}
     progress("faces", 0, len(faces))
     for start in range(0, len(faces), batch_size):
         part = slice(start, start + batch_size)
@@ -99,8 +99,8 @@ def heldout_figures(
             found = np.stack(_embed(embedder, (clean, masked, completed)))
             vectors[embedder.name][:, part] = np.where(worn[:, None], found, np.nan)
         if mask_detector is not None:
-            for name, images in zip(seen_by, (clean, masked, completed), strict=True):
-                seen_by[name][part] = np.where(worn, mask_detector.see(images), np.nan)
+            for name, images in zip(mask_seen, (clean, masked, completed), strict=True):
+                mask_seen[name][part] = np.where(worn, mask_detector.see(images), np.nan)
         progress("faces", min(start + batch_size, len(faces)), len(faces))
     return HeldoutFigures(
         image,
@@ -111,7 +111,7 @@ def heldout_figures(
         similarity_between={name: (before * after).sum(axis=1) for name, (_, before, after) in vectors.items()},
         margin_before={name: stranger_margins(before, truth) for name, (truth, before, _) in vectors.items()},
         margin_after={name: stranger_margins(after, truth) for name, (truth, _, after) in vectors.items()},
-        mask_seen=seen_by,
+        mask_seen=mask_seen if mask_detector is not None else {},
     )
 
 

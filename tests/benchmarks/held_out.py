@@ -63,15 +63,20 @@ def write_checkpoint(path: Path, share: float = 0.5, **changes: Any) -> dict[str
     return average
 
 
+def mask_detector_layers() -> nn.ModuleDict:
+    """mask-recognition's two parts, put together from torchvision's own and torch's."""
+    top = nn.Sequential(nn.Linear(20480, 256), nn.ReLU(), nn.Linear(256, 2), nn.LogSoftmax(dim=1))
+    return nn.ModuleDict({"bottom": mobilenet_v2(weights=None).features, "top": top})
+
+
 def write_mask_detector(path: Path) -> dict[str, torch.Tensor]:
     """Write a file with the names and shapes of mask-recognition's; returns its random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        top = nn.Sequential(nn.Linear(20480, 256), nn.ReLU(), nn.Linear(256, 2), nn.LogSoftmax(dim=1))
-        bottom = mobilenet_v2(weights=None).features
+        layers = mask_detector_layers()
         # Batch norms that have seen something: with those of a new network all pictures give the same answer.
         for _ in range(40):
-            bottom(torch.rand(4, 3, 4, 4).repeat_interleave(32, 2).repeat_interleave(32, 3) * 2 - 1)
-        state = nn.ModuleDict({"bottom": bottom, "top": top}).state_dict()
+            layers["bottom"](torch.rand(4, 3, 4, 4).repeat_interleave(32, 2).repeat_interleave(32, 3) * 2 - 1)
+    state = layers.state_dict()
     torch.save(state, path)
     return state

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision import transforms
-from torchvision.models import mobilenet_v2
 
 from benchmarks.mask_detector import MaskDetector
 from maskfix.base import EmbedderError, InputError, UInt8Array
 from maskfix.weights import file_sha256
-from tests.benchmarks.held_out import write_mask_detector
+from tests.benchmarks.held_out import mask_detector_layers, write_mask_detector
 
 AS_PUBLISHED = transforms.Compose(
     [transforms.Resize((128, 128)), transforms.ToTensor(), transforms.Normalize(mean=[0.5] * 3, std=[0.5] * 3)]
@@ -41,12 +40,11 @@ def crops() -> UInt8Array:
 
 def reference(state: dict[str, Tensor], crops: UInt8Array, box: tuple[int, int, int, int]) -> Tensor:
     """How much likelier a mask is, as the package has it."""
-    parts = {"bottom": mobilenet_v2(weights=None).features, "top": nn.Sequential(nn.Linear(20480, 256), nn.ReLU())}
-    parts["top"].append(nn.Linear(256, 2)).append(nn.LogSoftmax(dim=1))
-    nn.ModuleDict(parts).eval().load_state_dict(state)
+    layers = mask_detector_layers().eval()
+    layers.load_state_dict(state)
     faces = torch.stack([AS_PUBLISHED(Image.fromarray(crop).crop(box)) for crop in crops])
     with torch.inference_mode():
-        found = parts["top"](parts["bottom"].eval()(faces).reshape(len(faces), -1))
+        found = layers["top"](layers["bottom"](faces).reshape(len(faces), -1))
     return torch.as_tensor(found[:, 0] - found[:, 1])
 
 
